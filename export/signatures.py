@@ -1,0 +1,81 @@
+"""The graph signatures of the bundle, as DESIGN.md has them, with an example of each to trace at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from export.onnx import BATCH, FIXED, TIME, TOKENS, Signature
+from tessera.bundle import AudioSpec, TextSpec, VideoSpec
+
+# Every dynamic axis is longer than one and unlike its neighbours, so that none is mistaken for a constant.
+_BATCH, _TIME, _TOKENS = 3, 5, 7
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A signature and arrays of its shapes."""
+
+    signature: Signature
+    example: dict[str, Tensor]
+
+
+def backbone(spec: AudioSpec | VideoSpec | TextSpec) -> Traced:
+    """What the backbone graph of `spec` takes and gives."""
+    if isinstance(spec, AudioSpec):
+        return Traced(
+            Signature(
+                {"waveform": (BATCH, spec.sample_rate * TIME)},
+                {"features": ("batch", "time", spec.feature_dim)},
+            ),
+            {"waveform": torch.zeros(_BATCH, _TIME * spec.sample_rate)},
+        )
+    if isinstance(spec, VideoSpec):
+        frame = (spec.frames_per_segment, spec.height, spec.width, 3)
+        return Traced(
+            Signature(
+                {"frames": (BATCH, TIME, *[FIXED] * len(frame))},
+                {"features": ("batch", "time", spec.grid, spec.grid, spec.feature_dim)},
+            ),
+            {"frames": torch.zeros(_BATCH, _TIME, *frame, dtype=torch.uint8)},
+        )
+    return Traced(
+        Signature(
+            {"input_ids": (BATCH, TOKENS), "slots": (BATCH, TIME, TOKENS)},
+            {"features": ("batch", "time", spec.feature_dim)},
+        ),
+        {
+            "input_ids": torch.zeros(_BATCH, _TOKENS, dtype=torch.int64),
+            "slots": torch.zeros(_BATCH, _TIME, _TOKENS),
+        },
+    )
+
+
+def codes(spec: AudioSpec | VideoSpec | TextSpec, levels: int, kept: int, clip_codes: bool) -> Traced:
+    """What the codes graph behind the backbone of `spec` takes and gives; `kept` channels in all levels."""
+    shape = feature_shape(spec)
+    segment: dict[str, tuple[int | str, ...]] = {
+        "codes": ("batch", "time", levels),
+        "margins": ("batch", "time", levels),
+        "embeddings": ("batch", "time", kept),
+        "latents": ("batch", "time", kept),
+    }
+    clip: dict[str, tuple[int | str, ...]] = {
+        "clip_code": ("batch", levels),
+        "clip_margin": ("batch", levels),
+        "clip_embedding": ("batch", kept),
+        "clip_latent": ("batch", kept),
+    }
+    return Traced(
+        Signature({"features": (BATCH, TIME, *[FIXED] * len(shape))}, segment | (clip if clip_codes else {})),
+        {"features": torch.rand(_BATCH, _TIME, *shape)},
+    )
+
+
+def feature_shape(spec: AudioSpec | VideoSpec | TextSpec) -> tuple[int, ...]:
+    """Shape of the features of one segment."""
+    if isinstance(spec, VideoSpec):
+        return spec.grid, spec.grid, spec.feature_dim
+    return (spec.feature_dim,)

@@ -1,0 +1,1 @@
+"""Bundle -> HTTP: what a client sees of Tessera."""

@@ -1,0 +1,76 @@
+"""What every answer has in common: its id, the model and its revision; and how faults become answers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from service.engine import Engine
+from service.errors import ApiError, ErrorCode
+from service.middleware import error_body
+from service.trace import Trace
+
+_HTTP_CODES: dict[int, tuple[ErrorCode, str]] = {
+    404: ("not_found", "there is no such path"),
+    405: ("method_not_allowed", "this path does not take this method"),
+}
+
+
+def engine_of(request: Request) -> Engine:
+    """The engine of the application."""
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def stamped(engine: Engine, prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """`fields` behind the id and the model that every answer carries."""
+    return {
+        "id": f"{prefix}_{uuid.uuid4().hex}",
+        "model": engine.tokenizer.bundle.manifest.name,
+        "model_revision": engine.tokenizer.bundle.revision,
+        **fields,
+    }
+
+
+def json_answer(document: dict[str, Any]) -> Response:
+    """A small document as JSON."""
+    return Response(orjson.dumps(document), media_type="application/json")
+
+
+def require_model(engine: Engine, name: str | None) -> None:
+    """Nothing is answered by another model than the one that was asked for.
+
+    Raises:
+        ApiError: `model_not_found`.
+    """
+    served = engine.tokenizer.bundle.manifest.name
+    if name is not None and name != served:
+        raise ApiError("model_not_found", f"the model served here is '{served}'", param="model")
+
+
+def error_answer(request: Request, error: ApiError) -> Response:
+    """The envelope."""
+    body, headers = error_body(error, Trace.of(request.scope).request_id)
+    return Response(body, error.spec.status, headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Make every fault that has an answer take the one form; what has none is answered by the middleware."""
+
+    async def on_api_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return error_answer(request, error)
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code, message = _HTTP_CODES.get(error.status_code, ("malformed_body", "the request cannot be read"))
+        answer = error_answer(request, ApiError(code, message))
+        answer.headers.update(error.headers or {})  # such as Allow
+        return answer
+
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(HTTPException, on_http_error)

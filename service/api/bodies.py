@@ -1,0 +1,235 @@
+"""The three bodies of POST /tokenize - JSON, multipart, raw - read into the same parsed request."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from service.errors import ApiError, ClientDisconnected
+from service.inputs import parse_input
+from service.schemas import Input, RawQuery, TokenizeOptions
+from service.settings import Settings, setting_name
+from service.validation import faults
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_INLINE_BYTES = 64 * 1024
+"""Smaller JSON is parsed sooner than a thread is woken; larger would hold up the event loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedRequest:
+    """What POST /tokenize was asked: each input, or what is wrong with it."""
+
+    options: TokenizeOptions
+    items: list[Input | ApiError]
+    ids: list[str | None]
+
+
+async def read_tokenize(request: Request, settings: Settings) -> ParsedRequest:
+    """The request, whatever its Content-Type.
+
+    Raises:
+        ApiError: the body as a whole cannot be read; a fault of one input is in `items` instead.
+    """
+    kind = content_type(request)
+    if kind == "application/json":
+        return _parsed(await read_json(request), settings, files=[])
+    if kind == "multipart/form-data":
+        return await _read_multipart(request, settings)
+    return _raw(request, kind, await read_body(request))
+
+
+def content_type(request: Request) -> str:
+    """The media type of the body, without parameters."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_body(request: Request) -> bytes:
+    """The whole body; its size is bounded on the way in."""
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise ClientDisconnected from None
+
+
+async def read_json(request: Request) -> dict[str, Any]:
+    """The JSON object in the body.
+
+    Raises:
+        ApiError: `malformed_body`.
+    """
+    body = await read_body(request)
+    if len(body) < _INLINE_BYTES:
+        return parse_json(body)
+    return await asyncio.to_thread(parse_json, body)
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """A JSON object in UTF-8: no key twice, no NaN, no number or nesting without end.
+
+    Raises:
+        ApiError: `malformed_body`.
+    """
+    try:
+        document = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise ApiError("malformed_body", "the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ApiError(
+            "malformed_body", f"the body is not JSON: line {error.lineno}, column {error.colno}"
+        ) from None
+    except RecursionError:
+        raise ApiError("malformed_body", "the body is nested too deeply") from None
+    except ValueError:  # an integer of thousands of digits
+        raise ApiError("malformed_body", "the body holds a number that is too long") from None
+    if not isinstance(document, dict):
+        raise ApiError("malformed_body", "the body must be a JSON object")
+    return document
+
+
+def validated(model: type[Model], document: Any, *, strict: bool = True) -> Model:
+    """`document` as a `model`.
+
+    Raises:
+        ApiError: `invalid_value`, naming the first fault.
+    """
+    try:
+        return model.model_validate(document, strict=strict)
+    except ValidationError as error:
+        fault = faults(error)[0]
+        raise ApiError(
+            "invalid_value", f"{fault.param} {fault.sentence}".strip(), param=fault.param
+        ) from None
+
+
+def _parsed(document: dict[str, Any], settings: Settings, files: list[bytes]) -> ParsedRequest:
+    inputs = document.pop("inputs", None)
+    options = validated(TokenizeOptions, document)
+    if not isinstance(inputs, list) or not inputs:
+        raise ApiError("invalid_value", "inputs must be a list of at least one input", param="inputs")
+    if len(inputs) > settings.max_inputs:
+        raise ApiError(
+            "too_many_inputs",
+            f"{len(inputs)} inputs, the limit is {settings.max_inputs}",
+            param="inputs",
+            limit=settings.max_inputs,
+            actual=len(inputs),
+            setting=setting_name("max_inputs"),
+        )
+    _attach(files, inputs)
+    items = [parse_input(entry) for entry in inputs]
+    ids = [
+        _id(entry) if isinstance(item, ApiError) else item.id
+        for entry, item in zip(inputs, items, strict=True)
+    ]
+    return ParsedRequest(options, items, ids)
+
+
+def _attach(files: list[bytes], inputs: Iterable[Any]) -> None:
+    """Give the files of a multipart body, in order, to the inputs that bring no content of their own."""
+    waiting = [
+        entry for entry in inputs if isinstance(entry, dict) and not {"data", "text", "url"} & entry.keys()
+    ]
+    if files and len(files) != len(waiting):
+        raise ApiError(
+            "invalid_value",
+            f"{len(files)} file parts for {len(waiting)} inputs without data, text or url",
+            param="inputs",
+        )
+    for entry, content in zip(waiting, files, strict=False):
+        is_text = entry.get("type") == "text"
+        entry["text" if is_text else "data"] = _utf8(content) if is_text else content
+
+
+def _id(entry: Any) -> str | None:
+    """The id of an input that is otherwise wrong, when it is one that can be sent back."""
+    value = entry.get("id") if isinstance(entry, dict) else None
+    return value if isinstance(value, str) and value.isprintable() and len(value) <= 256 else None
+
+
+class _InMemory(MultiPartParser):
+    """File parts stay in memory, where the body limit bounds them; nothing of a client is written to disk."""
+
+    spool_max_size = 2**62
+
+
+async def _read_multipart(request: Request, settings: Settings) -> ParsedRequest:
+    parser = _InMemory(
+        request.headers,
+        request.stream(),
+        max_files=settings.max_inputs + 1,
+        max_fields=1,
+        max_part_size=settings.max_body_bytes,
+    )
+    try:
+        form = await parser.parse()
+    except ClientDisconnect:
+        raise ClientDisconnected from None
+    except (MultiPartException, KeyError, ValueError):
+        raise ApiError("malformed_body", "the body is not well-formed multipart/form-data") from None
+    parts = [(name, await _part_bytes(part)) for name, part in form.multi_items()]
+    documents = [content for name, content in parts if name == "request"]
+    if len(documents) != 1:
+        raise ApiError("invalid_value", "a multipart body has one part `request`, in JSON", param="request")
+    return _parsed(
+        parse_json(documents[0]), settings, [content for name, content in parts if name != "request"]
+    )
+
+
+async def _part_bytes(part: UploadFile | str) -> bytes:
+    return part.encode() if isinstance(part, str) else await part.read()
+
+
+def _raw(request: Request, kind: str, body: bytes) -> ParsedRequest:
+    """A body that is the file itself; the query has the options."""
+    entry: dict[str, Any]
+    match kind.partition("/")[0], kind:
+        case "audio" | "video" as media, _:
+            entry = {"type": media, "data": body}
+        case _, "text/plain":
+            entry = {"type": "text", "text": _utf8(body)}
+        case _:
+            raise ApiError(
+                "unsupported_content_type",
+                "name what the body is: Content-Type audio/*, video/*, text/plain, application/json or "
+                "multipart/form-data; with curl: -H 'Content-Type: audio/wav'",
+                param="Content-Type",
+            )
+    query = validated(RawQuery, _query(request), strict=False)
+    item = parse_input(entry | query.input_fields)
+    return ParsedRequest(query.options, [item], [query.id])
+
+
+def _query(request: Request) -> dict[str, Any]:
+    """The query by name; `return` is a list, comma-separated or repeated."""
+    query: dict[str, Any] = dict(request.query_params)
+    if "return" in query:
+        query["return"] = ",".join(request.query_params.getlist("return")).split(",")
+    return query
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ApiError("malformed_body", "an object of the body has the same key twice")
+    return document
+
+
+def _refuse_constant(name: str) -> float:
+    raise ApiError("malformed_body", f"{name} is not JSON")
+
+
+def _utf8(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise ApiError("malformed_body", "the text is not UTF-8") from None

@@ -1,0 +1,62 @@
+"""GET /models, /limits and /version: what is served, how much it takes, and which build it is."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from service.api.answers import engine_of, json_answer, stamped
+from service.contract import API_VERSION, LIMITS, MODELS, VERSION
+from service.settings import limit_documents
+from tessera.tokenizer import Tokenizer
+
+router = APIRouter(tags=["service"])
+
+
+@router.get("/models", **MODELS)
+async def models(request: Request) -> Response:
+    """What is served: one model, its codebook, its time grid, the shapes of its features."""
+    engine = engine_of(request)
+    fields = {"object": "list", "data": [_model_document(engine.tokenizer)]}
+    return json_answer(stamped(engine, "mod", fields))
+
+
+@router.get("/limits", **LIMITS)
+async def limits(request: Request) -> Response:
+    """Every limit, with its value and the setting that moves it."""
+    engine = engine_of(request)
+    return json_answer(stamped(engine, "lim", {"object": "list", "data": limit_documents(engine.settings)}))
+
+
+@router.get("/version", **VERSION)
+async def build(request: Request) -> Response:
+    """Which build answers."""
+    engine = engine_of(request)
+    fields = {
+        "object": "version",
+        "version": version("tessera"),
+        "api_version": API_VERSION,
+        "providers": engine.tokenizer.providers,
+    }
+    return json_answer(stamped(engine, "ver", fields))
+
+
+def _model_document(tokenizer: Tokenizer) -> dict[str, Any]:
+    manifest = tokenizer.bundle.manifest
+    return {
+        "id": manifest.name,
+        "object": "model",
+        "model_revision": tokenizer.bundle.revision,
+        "family": manifest.family,
+        "modalities": tokenizer.modalities,
+        "levels": manifest.levels,
+        "codebook_sizes": manifest.codebook_sizes,
+        "embedding_dim": manifest.kept_total,
+        "clip_codes": manifest.clip_codes,
+        "hop_sec": manifest.time_grid.hop_sec,
+        "window_segments": manifest.time_grid.window_segments,
+        "feature_shapes": {modality: tokenizer.feature_shape(modality) for modality in tokenizer.modalities},
+        "licence": manifest.licence,
+    }

@@ -1,0 +1,67 @@
+"""`tessera serve` and `tessera bench serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+bench = typer.Typer(no_args_is_help=True, help="Measure what is served against what the graphs can do.")
+
+
+def serve(
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, typer.Option(help="Where to run.  [default: cpu]")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads of a graph.  [default: all cores]")
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option(help="Serve /metrics here only.  [default: the main port]")
+    ] = None,
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"] | None,
+        typer.Option(help="What is logged.  [default: info]"),
+    ] = None,
+) -> None:
+    """Serve a bundle over HTTP. Each option and every limit is also a setting, such as TESSERA_PORT."""
+    from service.server import serve as run
+    from service.settings import Settings
+
+    run(
+        Settings.load(
+            bundle=bundle,
+            host=host,
+            port=port,
+            device=device,
+            threads=threads,
+            admin_port=admin_port,
+            log_level=log_level,
+        )
+    )
+
+
+@bench.command("serve")
+def bench_serve(
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long each figure is measured.")] = 5.0,
+    clients: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON here as well.")] = None,
+) -> None:
+    """Served windows a second over HTTP against the bare graphs, per modality, in one run."""
+    from service.bench.report import run_bench
+
+    run_bench(bundle, seconds=seconds, clients=clients, out=out)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Keep `serve` a subcommand, however few there are."""

@@ -1,0 +1,86 @@
+"""Encodings -> the bytes of an answer. Arrays go to orjson, base64 or msgpack, never through pydantic."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.errors import ApiError
+from service.schemas import DType, EncodingFormat, ReturnField
+from tessera.codes import Encoding
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How one answer is written."""
+
+    media_type: str
+    encoding_format: EncodingFormat
+    dtype: DType
+
+    @classmethod
+    def of(cls, accept: str, encoding_format: EncodingFormat, dtype: DType) -> Wire:
+        """The form that the `Accept` header and the options ask for."""
+        return cls(MSGPACK if MSGPACK in accept.lower() else JSON, encoding_format, dtype)
+
+    def array(self, values: NDArray[np.float32]) -> dict[str, Any]:
+        """An array other than codes, with its shape and how to read it."""
+        rounded = np.ascontiguousarray(values, dtype=np.dtype(self.dtype).newbyteorder("<"))
+        field: dict[str, Any] = {"encoding": self.encoding_format, "dtype": self.dtype, "shape": values.shape}
+        binary = self.media_type == MSGPACK
+        if self.encoding_format == "float":
+            return field | {"data": rounded.tolist() if binary else rounded}
+        raw = rounded.tobytes()
+        field |= {"encoding": "binary" if binary else "base64", "byte_order": "little"}
+        return field | {"data": raw if binary else base64.b64encode(raw).decode("ascii")}
+
+    def render(self, document: dict[str, Any]) -> bytes:
+        """The body of the answer."""
+        if self.media_type == MSGPACK:
+            return msgspec.msgpack.encode(document)
+        return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def item_document(
+    index: int, item_id: str | None, encoding: Encoding, returns: Sequence[ReturnField], wire: Wire
+) -> dict[str, Any]:
+    """One entry of `data`."""
+    document = {"index": index, "id": item_id} | encoding.to_json()
+    if "codes" not in returns:
+        del document["codes"]
+        document.pop("clip_codes", None)
+    if "margins" in returns:
+        document["margins"] = wire.array(encoding.margins)
+        if encoding.clip_margins is not None:
+            document["clip_margins"] = wire.array(encoding.clip_margins)
+    if "embeddings" in returns:
+        document["embeddings"] = wire.array(encoding.embeddings)
+    if "latents" in returns:
+        document["latents"] = wire.array(encoding.latents)
+    if "pooled" in returns:
+        document["pooled"] = wire.array(encoding.pooled)
+    return document
+
+
+def error_document(index: int, item_id: str | None, error: ApiError, request_id: str) -> dict[str, Any]:
+    """What stands in place of an entry of `data` whose input failed."""
+    return {"index": index, "id": item_id, "error": error.document(request_id)}
+
+
+def usage_document(encodings: Sequence[Encoding]) -> dict[str, Any]:
+    """What was tokenised in all."""
+    return {
+        "items": len(encodings),
+        "segments": sum(len(encoding.codes) for encoding in encodings),
+        "media_seconds": sum(encoding.duration_sec or 0.0 for encoding in encodings),
+    }

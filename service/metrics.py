@@ -1,0 +1,135 @@
+"""Prometheus metrics, in a registry of their own. Every label has a bounded set of values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from service.errors import ApiError
+from service.scheduler import BatchReport
+from tessera.codes import Encoding
+
+if TYPE_CHECKING:
+    from service.engine import Engine
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+FailureReason = Literal["rejected", "cancelled", "deadline", "decode", "backend"]
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_RATIOS = (0.0625, 0.125, 0.25, 0.5, 0.75, 0.9, 1)
+_REASONS: Mapping[str, FailureReason] = {
+    "media_corrupt": "decode",
+    "unsupported_media": "decode",
+    "missing_track": "decode",
+    "internal_error": "backend",
+    "device_lost": "backend",
+}
+
+
+class Metrics:
+    """What the server counts. `watch` adds the gauges that are read from a live engine."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._requests = Counter(
+            "tessera_requests", "Answered requests.", ["route", "code"], registry=registry
+        )
+        self._duration = Histogram(
+            "tessera_request_duration_seconds",
+            "Time to answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._items = Counter("tessera_items", "Tokenised inputs.", ["modality"], registry=registry)
+        self._failures = Counter(
+            "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry=registry
+        )
+        self._stages = Histogram(
+            "tessera_stage_duration_seconds",
+            "Time of a request in a stage, summed over its inputs.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._executions = Counter("tessera_executions", "Runs of the graphs.", registry=registry)
+        self._batch_windows = Histogram(
+            "tessera_batch_items", "Windows in a run.", buckets=_COUNTS, registry=registry
+        )
+        self._batch_fill = Histogram(
+            "tessera_batch_fill_ratio",
+            "Segments in a run over its limit.",
+            buckets=_RATIOS,
+            registry=registry,
+        )
+        self._device = Counter("tessera_device_busy_seconds", "Time in the graphs.", registry=registry)
+        self.held_bytes = Gauge(
+            "tessera_held_bytes", "Bytes of bodies that are being answered.", registry=registry
+        )
+        self.inflight = Gauge("tessera_inflight", "Requests that are being answered.", registry=registry)
+
+    def watch(self, engine: Engine) -> None:
+        """Add the gauges of `engine`."""
+        gauges = {
+            "queue_items": ("Jobs without an answer.", lambda: engine.scheduler.waiting),
+            "queue_cost_units": ("Segments of admitted work.", lambda: engine.admission.used),
+            "queue_oldest_seconds": ("Age of the oldest job.", lambda: engine.scheduler.oldest_sec),
+            "ready": ("Whether the server is ready.", lambda: engine.ready),
+        }
+        for name, (description, read) in gauges.items():
+            Gauge(f"tessera_{name}", description, registry=self.registry).set_function(read)
+        bundle = engine.tokenizer.bundle
+        model = Gauge("tessera_model_info", "What is served.", ["model", "revision"], registry=self.registry)
+        model.labels(bundle.manifest.name, bundle.revision).set(1)
+        active = Gauge(
+            "tessera_ort_provider_active", "Providers in use.", ["provider"], registry=self.registry
+        )
+        for provider in engine.tokenizer.providers:
+            active.labels(provider).set(1)
+
+    def batch(self, report: BatchReport, *, max_segments: int) -> None:
+        """Count one run of the graphs."""
+        self._executions.inc()
+        self._batch_windows.observe(report.windows)
+        self._batch_fill.observe(report.segments / max_segments)
+        self._device.inc(report.seconds)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
+        self._requests.labels(route, str(status)).inc()
+        self._duration.labels(route).observe(seconds)
+
+    def items(self, outcomes: Sequence[Encoding | ApiError]) -> None:
+        """Count the inputs of one request."""
+        for outcome in outcomes:
+            if isinstance(outcome, ApiError):
+                self.failed(_REASONS.get(outcome.code, "rejected"))
+            else:
+                self._items.labels(outcome.modality).inc()
+
+    def failed(self, reason: FailureReason, count: int = 1) -> None:
+        """Count inputs that were not tokenised."""
+        self._failures.labels(reason).inc(count)
+
+    def stages(self, seconds: Mapping[str, float]) -> None:
+        """Observe the stages of one request."""
+        for stage, spent in seconds.items():
+            self._stages.labels(stage).observe(spent)
+
+    def exposition(self) -> bytes:
+        """The text that Prometheus reads."""
+        return generate_latest(self.registry)

@@ -1,0 +1,186 @@
+"""Around every request, as plain ASGI: its id and last-resort answer, its deadline, the size of its body."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import ApiError, ClientDisconnected
+from service.metrics import Metrics
+from service.settings import Settings, setting_name
+from service.trace import Trace
+
+_log = logging.getLogger(__name__)
+_DISCONNECTED = 499  # never on the wire: the client is gone; it is what the metric says
+
+
+def error_body(error: ApiError, request_id: str) -> tuple[bytes, dict[str, str]]:
+    """The envelope of `error` and its headers."""
+    headers = {"content-type": "application/json"}
+    if error.spec.retry_after is not None:
+        headers["retry-after"] = str(error.spec.retry_after)
+    return orjson.dumps({"error": error.document(request_id)}), headers
+
+
+class RequestContext:
+    """Outermost: request id, `Server-Timing`, metrics, and an answer for what nobody else caught."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace = Trace.begin(scope, Headers(scope=scope).get("x-request-id"))
+        answer = _Answer(send, trace)
+        with self._metrics.inflight.track_inprogress():
+            try:
+                await self._app(scope, receive, answer.send)
+            except ClientDisconnected:
+                answer.status = _DISCONNECTED
+            except Exception as error:
+                if not isinstance(error, ApiError):
+                    _log.exception("request %s failed", trace.request_id)
+                    error = ApiError.internal()
+                await answer.fail(error)
+            finally:
+                self._metrics.request(_route(scope), answer.status, trace.elapsed)
+
+
+class _Answer:
+    """The answer of one request on its way out; it is begun at most once."""
+
+    def __init__(self, send: Send, trace: Trace) -> None:
+        self.status = 0
+        self._send = send
+        self._trace = trace
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._trace.request_id.encode()),
+                (b"server-timing", self._trace.server_timing().encode()),
+            ]
+        await self._send(message)
+
+    async def fail(self, error: ApiError) -> None:
+        """Answer with `error`, unless an answer has begun."""
+        if self.status:
+            return
+        body, headers = error_body(error, self._trace.request_id)
+        fields = {**headers, "content-length": str(len(body))}
+        await self.send(
+            {
+                "type": "http.response.start",
+                "status": error.spec.status,
+                "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
+            }
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _route(scope: Scope) -> str:
+    """The path of the route: there are as many as routes, however many paths clients try."""
+    path: str = getattr(scope.get("route"), "path", "unmatched")
+    return path
+
+
+class Deadline:
+    """Answers `deadline_exceeded` when the time of a request is over; what it began is cancelled."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        asked = Headers(scope=scope).get("x-request-timeout-ms")
+        seconds = self._settings.request_timeout_seconds if asked is None else self._seconds(asked)
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                await self._app(scope, receive, send)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._metrics.failed("deadline")
+            raise ApiError(
+                "deadline_exceeded",
+                f"no answer within {seconds:g} s",
+                limit=seconds,
+                setting=setting_name("request_timeout_seconds") if asked is None else None,
+            ) from None
+
+    def _seconds(self, header: str) -> float:
+        if not (header.isdecimal() and len(header) < 10 and int(header)):
+            raise ApiError(
+                "invalid_value",
+                "X-Request-Timeout-Ms must be a whole number of milliseconds above 0",
+                param="X-Request-Timeout-Ms",
+            )
+        return min(int(header) / 1000, self._settings.max_request_timeout_seconds)
+
+
+class BodyLimit:
+    """Counts the bytes of bodies as they arrive: of one request, and of all that are being answered."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._settings = settings
+        self._held = 0
+        metrics.held_bytes.set_function(lambda: self._held)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            raise ApiError("unsupported_content_encoding", "send the body as it is, without Content-Encoding")
+        declared = headers.get("content-length", "0")
+        if declared.isdecimal():
+            self._check(int(declared))
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            size = len(message.get("body", b""))
+            received += size
+            self._held += size
+            self._check(received)
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._held -= received
+
+    def _check(self, size: int) -> None:
+        settings = self._settings
+        if size > settings.max_body_bytes:
+            raise ApiError(
+                "body_too_large",
+                f"a body of {size} bytes or more, the limit is {settings.max_body_bytes}",
+                limit=settings.max_body_bytes,
+                actual=size,
+                setting=setting_name("max_body_bytes"),
+            )
+        if self._held > settings.max_held_bytes:
+            raise ApiError(
+                "overloaded",
+                "too many bytes of requests are being answered; try again",
+                limit=settings.max_held_bytes,
+                actual=self._held,
+                setting=setting_name("max_held_bytes"),
+            )

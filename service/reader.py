@@ -1,0 +1,73 @@
+"""Reading one clip in the decoding pool, a few windows at a time, without ever blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+
+from tessera.clips import Clip, ReadyClip
+from tessera.windows import Window
+
+
+class ClipReader:
+    """Opens and reads one clip. Its jobs run one after the other, and closing waits for the one that runs."""
+
+    def __init__(self, pool: Executor | None, open_clip: Callable[[], Clip]) -> None:
+        """`pool` is where to read; None reads at once, for clips that cost less than waking a thread."""
+        self.decode_sec = 0.0
+        self.wait_sec = 0.0
+        self.ended = False
+        self._pool = pool
+        self._open = open_clip
+        self._clip: Clip | None = None
+        self._windows: Iterator[Window] = iter(())
+        self._job: Future[list[Window]] | None = None
+        self._taken = 0
+        self._closed = False
+
+    @property
+    def clip(self) -> Clip:
+        """The clip, once a part of it was read."""
+        assert self._clip is not None, "a clip is read before it is asked for. This is a bug."
+        return self._clip
+
+    async def take(self, count: int) -> list[Window]:
+        """The next `count` windows; fewer at the end of the clip."""
+        if self._pool is None:
+            return self._read(count)
+        started, decoded = time.perf_counter(), self.decode_sec
+        self._job = self._pool.submit(self._read, count)
+        windows = await asyncio.wrap_future(self._job)
+        self.wait_sec += time.perf_counter() - started - (self.decode_sec - decoded)
+        return windows
+
+    def close(self) -> None:
+        """Free the decoder: now, or when the job that is running has stopped, at the next window."""
+        self._closed = True
+        if self._job is None:
+            self._free()
+        else:
+            self._job.add_done_callback(lambda _: self._free())
+
+    def _read(self, count: int) -> list[Window]:
+        started = time.perf_counter()
+        if self._clip is None:
+            self._clip = self._open()
+            self._windows = iter(self._clip)
+        windows: list[Window] = []
+        while len(windows) < count and not self._closed:
+            window = next(self._windows, None)
+            if window is None:
+                break
+            windows.append(window)
+        self._taken += len(windows)
+        ready = isinstance(self._clip, ReadyClip) and self._taken == len(self._clip.windows)
+        self.ended = ready or len(windows) < count
+        self.decode_sec += time.perf_counter() - started
+        return windows
+
+    def _free(self) -> None:
+        if self._clip is not None:
+            self._clip.close()

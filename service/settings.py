@@ -1,0 +1,134 @@
+"""Every setting of the server: a field, and an environment variable `TESSERA_<FIELD>`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import StartError
+from service.validation import faults
+from tessera.limits import Limits
+
+_PREFIX = "TESSERA_"
+_INPUT = Limits()
+
+
+def _limit(default: float, unit: str, description: str) -> Any:
+    """A bound that `GET /limits` shows."""
+    return Field(
+        default, gt=0, allow_inf_nan=False, description=description, json_schema_extra={"limit_unit": unit}
+    )
+
+
+class Settings(BaseSettings):
+    """How to serve and how much to accept. Every limit is finite."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
+
+    bundle: Path | None = Field(None, description="Folder of the bundle; without one, the demo bundle.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    admin_port: int | None = Field(
+        None, ge=1, le=65535, description="Where /metrics is; without one, on the main port."
+    )
+    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the graphs run.")
+    threads: int | None = Field(None, ge=1, description="Processor threads of a graph; without, all cores.")
+    decode_workers: int | None = Field(
+        None, ge=1, le=256, description="Decoding threads; without, one per core."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What is logged; `debug` has every request."
+    )
+
+    max_batch_segments: int = Field(160, ge=1, description="Segments in one run of a graph, at most.")
+    stall_seconds: float = Field(
+        120, gt=0, allow_inf_nan=False, description="A batch that takes longer is hung."
+    )
+    shutdown_delay_seconds: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Serve on this long after SIGTERM, not ready, for balancers.",
+    )
+    drain_seconds: int = Field(
+        30, ge=1, description="Finish what was admitted within this time after SIGTERM."
+    )
+
+    max_body_bytes: int = _limit(96 * 2**20, "bytes", "One request body.")
+    max_held_bytes: int = _limit(384 * 2**20, "bytes", "All request bodies that are being answered.")
+    max_inputs: int = _limit(64, "inputs", "Inputs of one request.")
+    max_codes_segments: int = _limit(65_536, "segments", "Segments of one /detokenize request.")
+    max_queue_segments: int = _limit(16_384, "segments", "Cost of all admitted work.")
+    max_open_media: int = _limit(16, "inputs", "Audio and video inputs that are being decoded at once.")
+    max_stream_windows: int = _limit(4, "windows", "Windows of one long input that are decoded at a time.")
+    request_timeout_seconds: float = _limit(120, "seconds", "Time of a request that does not state its own.")
+    max_request_timeout_seconds: float = _limit(900, "seconds", "What X-Request-Timeout-Ms may ask for.")
+
+    max_media_bytes: int = _limit(_INPUT.max_media_bytes, "bytes", "One audio or video input.")
+    max_media_seconds: float = _limit(
+        _INPUT.max_media_seconds, "seconds", "Length of one audio or video input."
+    )
+    max_media_streams: int = _limit(_INPUT.max_media_streams, "streams", "Streams in one container.")
+    max_video_pixels: int = _limit(_INPUT.max_video_pixels, "pixels", "Width times height of a picture.")
+    max_video_frames: int = _limit(_INPUT.max_video_frames, "frames", "Frames of one video.")
+    max_text_chars: int = _limit(_INPUT.max_text_chars, "characters", "One text.")
+
+    @model_validator(mode="after")
+    def _whole_requests_fit(self) -> Self:
+        if self.max_held_bytes < self.max_body_bytes:
+            raise ValueError(
+                f"contradict: {setting_name('max_held_bytes')} is below {setting_name('max_body_bytes')}"
+            )
+        return self
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """The settings of the environment, flags that were given before them.
+
+        Raises:
+            StartError: a value cannot be taken; says which and why.
+        """
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})
+        except ValidationError as error:
+            fault = faults(error)[0]
+            name = setting_name(fault.param) if fault.param else "the settings"
+            raise StartError(f"{name} {fault.sentence}") from None
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds on one input."""
+        return Limits(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Limits)})
+
+    @property
+    def workers(self) -> int:
+        """Decoding threads."""
+        return self.decode_workers or os.cpu_count() or 1
+
+
+def setting_name(field: str) -> str:
+    """The environment variable of a field."""
+    return _PREFIX + field.upper()
+
+
+def limit_documents(settings: Settings) -> list[dict[str, Any]]:
+    """Every limit with its value and its setting, as `GET /limits` shows them."""
+    documents = []
+    for name, field in type(settings).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and "limit_unit" in extra:
+            documents.append(
+                {
+                    "name": name,
+                    "value": getattr(settings, name),
+                    "unit": extra["limit_unit"],
+                    "setting": setting_name(name),
+                    "description": field.description,
+                }
+            )
+    return documents

@@ -1,0 +1,59 @@
+"""What is known of one request while it is answered: its id, its time, and where the time went."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+_SCOPE_KEY = "tessera"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+@dataclass(slots=True)
+class Timings:
+    """Seconds of a request, summed over its inputs; `queue` is all waiting, for a decoder or the device."""
+
+    decode: float = 0.0
+    queue: float = 0.0
+    infer: float = 0.0
+    encode: float = 0.0
+
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(slots=True)
+class Trace:
+    """One request."""
+
+    request_id: str
+    started: float = field(default_factory=time.perf_counter)
+    timings: Timings = field(default_factory=Timings)
+
+    @classmethod
+    def begin(cls, scope: Any, asked_id: str | None) -> Trace:
+        """Attach a trace to an ASGI scope; the client's request id is taken when it is one."""
+        known = asked_id is not None and _REQUEST_ID.fullmatch(asked_id)
+        trace = cls(asked_id if known and asked_id else uuid.uuid4().hex)
+        scope[_SCOPE_KEY] = trace
+        return trace
+
+    @staticmethod
+    def of(scope: Any) -> Trace:
+        """The trace of an ASGI scope."""
+        trace: Trace = scope[_SCOPE_KEY]
+        return trace
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request began."""
+        return time.perf_counter() - self.started
+
+    def server_timing(self) -> str:
+        """The value of `Server-Timing`, in milliseconds."""
+        stages = [f"{stage};dur={1000 * spent:.3f}" for stage, spent in self.timings.stages().items()]
+        return ", ".join([*stages, f"total;dur={1000 * self.elapsed:.3f}"])

@@ -1,0 +1,159 @@
+"""`tessera tokenize`, `inspect` and `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from tessera.bundle import DEMO, Bundle
+from tessera.codes import Encoding
+from tessera.errors import InputError
+from tessera.tokenizer import Tokenizer
+from tessera.windows import MODALITIES
+
+_out, _err = Console(), Console(stderr=True)
+
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
+]
+
+
+def tokenize(
+    files: Annotated[list[Path] | None, typer.Argument(help="Audio, video or .txt files.")] = None,
+    text: Annotated[list[str] | None, typer.Option("--text", "-t", help="A text; may be repeated.")] = None,
+    bundle: BundleOption = None,
+    modality: Annotated[
+        Literal["audio", "video", "text"] | None,
+        typer.Option(help="What to read; 'audio' takes the sound track of a video.  [default: by content]"),
+    ] = None,
+    start: Annotated[float, typer.Option(help="Start at this second.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Stop at this second.  [default: the end]")] = None,
+    truncate: Annotated[
+        Literal["none", "start", "end"], typer.Option(help="What to drop of a clip that is too long.")
+    ] = "none",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to run.")] = "cpu",
+    json: Annotated[
+        bool, typer.Option("--json/--table", help="One JSON document a line, or a table.")
+    ] = False,
+) -> None:
+    """Turn files and texts into codes. A file that cannot be read is reported and the next one is taken."""
+    if not files and not text:
+        raise typer.BadParameter("give at least one file, or --text")
+    tokenizer = Tokenizer.load(bundle, device=device)
+
+    def encode(source: Path | str) -> Encoding:
+        if isinstance(source, str):
+            return tokenizer.encode_text(source, truncate=truncate)
+        return tokenizer.encode(source, modality, start_sec=start, end_sec=end, truncate=truncate)
+
+    failed = False
+    for source in _progress([*(files or []), *(text or [])]):
+        try:
+            encoding = encode(source)
+        except InputError as error:
+            failed = True
+            _err.print(f"{source}: {error.message}", style="red", markup=False, soft_wrap=True)
+        except OSError as error:
+            failed = True
+            _err.print(
+                f"{source}: {error.strerror or 'cannot be read'}", style="red", markup=False, soft_wrap=True
+            )
+        else:
+            _print_json(source, encoding) if json else _out.print(_codes_table(source, encoding))
+    if failed:
+        raise typer.Exit(1)
+
+
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")] = DEMO,
+) -> None:
+    """Show what a bundle is: its model, time grid, graphs, parity and scores."""
+    loaded = Bundle.load(bundle)
+    manifest = loaded.manifest
+    facts = Table(title=manifest.name, show_header=False)
+    kept = ", ".join(f"{len(channels)} of {manifest.dim}" for channels in manifest.kept_channels)
+    grid = manifest.time_grid
+    rows = {
+        "revision": loaded.revision,
+        "family": manifest.family,
+        "codes": " x ".join(map(str, manifest.codebook_sizes)) + (", with clip codes" * manifest.clip_codes),
+        "kept channels": kept,
+        "modalities": ", ".join(manifest.modalities),
+        "time grid": f"{grid.hop_sec:g} s a segment, windows of {grid.window_segments}",
+        "data": manifest.provenance.data,
+        "licence": manifest.licence,
+    }
+    for name, value in rows.items():
+        facts.add_row(name, value)
+    _out.print(facts)
+    graphs = Table("graph", "kB", "inputs", "outputs", title="graphs")
+    for name, graph in manifest.graphs.items():
+        sides = (
+            "\n".join(f"{t.name} {list(t.shape)} {t.dtype}" for t in s) for s in (graph.inputs, graph.outputs)
+        )
+        graphs.add_row(
+            name, f"{len(loaded.graph(name)) / 1000:.0f}", *(side.replace("[", r"\[") for side in sides)
+        )
+    _out.print(graphs)
+    parity = Table(
+        "modality", "segments", "mismatches", "largest margin", "epsilon", title="torch = ONNX Runtime"
+    )
+    for modality, report in manifest.parity.items():
+        parity.add_row(
+            modality,
+            str(report.segments),
+            str(report.mismatches),
+            f"{report.largest_mismatch_margin:.2g}",
+            f"{report.epsilon:.2g}",
+        )
+    _out.print(parity)
+    if directions := manifest.provenance.scores.get("directions"):
+        _out.print(_scores_table(directions))
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")] = DEMO,
+) -> None:
+    """Check every hash of a bundle and run a real batch of each modality through its graphs."""
+    tokenizer = Tokenizer.load(bundle)
+    tokenizer.warm_up()
+    modalities = [m for m in MODALITIES if m in tokenizer.modalities]
+    _out.print(f"{tokenizer.manifest.name} is whole and runs: {', '.join(modalities)}")
+
+
+def _progress(sources: list[Path | str]) -> Iterator[Path | str]:
+    if len(sources) < 3 or not _err.is_terminal:
+        return iter(sources)
+    return iter(track(sources, description="tokenizing", console=_err))
+
+
+def _print_json(source: Path | str, encoding: Encoding) -> None:
+    print(orjson.dumps({"source": str(source), **encoding.to_json()}).decode())
+
+
+def _scores_table(directions: Any) -> Table:
+    table = Table("probe fitted on -> tested on", "accuracy", title="held-out clips, mean and 95 % interval")
+    for name, value in directions.items():
+        table.add_row(name, f"{100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} %")
+    return table
+
+
+def _codes_table(source: Path | str, encoding: Encoding) -> Table:
+    levels = encoding.codes.shape[1]
+    heads = ["code"] if levels == 1 else [f"level {level}" for level in range(1, levels + 1)]
+    summary = f"{encoding.modality}"
+    if encoding.duration_sec is not None:
+        summary += f", {encoding.duration_sec:.1f} s"
+    if encoding.clip_codes is not None:
+        summary += f", clip code {' '.join(map(str, encoding.clip_codes))}"
+    table = Table("segment", *heads, "margin", title=str(source), caption=summary)
+    for index, (codes, margins) in enumerate(zip(encoding.codes, encoding.margins, strict=True)):
+        table.add_row(str(index), *map(str, codes), f"{margins.min():.3f}")
+    return table

@@ -1,0 +1,75 @@
+"""ONNX Runtime sessions: provider choice, threads, and refusal to run on another device than the one asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tessera.errors import BundleError, RuntimeUnavailable
+
+try:
+    import onnxruntime as ort
+except ModuleNotFoundError:
+    raise RuntimeUnavailable(
+        "ONNX Runtime is not installed: pip install 'tessera[cpu]', or 'tessera[gpu]' for NVIDIA GPUs"
+    ) from None
+
+Device = Literal["cpu", "cuda"]
+
+_PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Graph:
+    """One ONNX graph on one device. Safe to call from several threads."""
+
+    def __init__(self, model: bytes, device: Device = "cpu", threads: int | None = None) -> None:
+        """Load `model` for `device`; `threads` bounds the processor threads of one run (None: all cores).
+
+        Raises:
+            RuntimeUnavailable: the device is not there.
+            BundleError: the graph cannot be loaded.
+        """
+        wanted = _PROVIDERS[device]
+        if wanted not in ort.get_available_providers():
+            raise _unavailable(device)
+        try:
+            self._session = ort.InferenceSession(model, _options(threads), providers=_fallback_chain(wanted))
+        except Exception:  # ONNX Runtime has no public base class for its errors
+            raise BundleError("a graph of this bundle cannot be loaded by this ONNX Runtime") from None
+        # ONNX Runtime falls back to the processor without an error when a GPU library is missing.
+        if self._session.get_providers()[0] != wanted:
+            raise _unavailable(device)
+        self.provider = wanted
+        self.input_names = tuple(value.name for value in self._session.get_inputs())
+        self.output_names = tuple(value.name for value in self._session.get_outputs())
+
+    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Every output by name. Releases the interpreter lock while the graph runs."""
+        feeds = {name: inputs[name] for name in self.input_names}
+        return dict(zip(self.output_names, self._session.run(None, feeds), strict=True))
+
+
+def _fallback_chain(wanted: str) -> list[str]:
+    # Shape arithmetic has no GPU kernels, so the processor stays second in the list.
+    return list(dict.fromkeys([wanted, _PROVIDERS["cpu"]]))
+
+
+def _options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads or 0
+    # Idle threads of a spinning pool would take the cores from decoding.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Memory plans are kept per input shape and never freed; windows come in many shapes.
+    options.enable_mem_pattern = False
+    return options
+
+
+def _unavailable(device: Device) -> RuntimeUnavailable:
+    return RuntimeUnavailable(
+        f"device '{device}' was asked for, but ONNX Runtime cannot use it here: install 'tessera[gpu]' "
+        "in place of 'tessera[cpu]', with CUDA 13 and cuDNN 9, on a machine with an NVIDIA GPU"
+    )

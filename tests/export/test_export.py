@@ -1,0 +1,194 @@
+"""An export is the model, on every shape; one that is not writes nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.bundle import ExportSettings, export_bundle
+from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
+from export.recorded import recorded_windows
+from export.verify import EPSILON, SHAPES, verify_backbone, verify_codes
+from tessera import Bundle, Tokenizer
+from tessera.errors import TrainingError
+from tessera.runtime import Graph
+from tests.tiny import QUIET, RECIPE
+from training.backbones.classic import ClassicVideo
+from training.checkpoint import load_model
+from training.data.world import World
+from training.toc import select_channels
+
+
+def test_every_dynamic_axis_has_its_name(bundle_dir: Path) -> None:
+    graphs = Bundle.load(bundle_dir).manifest.graphs
+    assert set(graphs) == {
+        f"{m}.{part}" for m in ("audio", "video", "text") for part in ("backbone", "codes")
+    }
+    assert [list(t.shape) for t in graphs["audio.backbone"].inputs] == [["batch", "16000*time"]]
+    assert [list(t.shape) for t in graphs["text.backbone"].inputs] == [
+        ["batch", "tokens"],
+        ["batch", "time", "tokens"],
+    ]
+    for name, graph in graphs.items():
+        for tensor in graph.outputs:
+            axes = list(tensor.shape)
+            assert axes[0] == "batch", name
+            assert tensor.name.startswith("clip_") or axes[1] == "time", name
+    outputs = {tensor.name: list(tensor.shape)[-1] for tensor in graphs["video.codes"].outputs}
+    assert outputs == {
+        "codes": 1, "margins": 1, "embeddings": 16, "latents": 16,
+        "clip_code": 1, "clip_margin": 1, "clip_embedding": 16, "clip_latent": 16,
+    }  # fmt: skip
+
+
+def test_the_parity_report_is_in_the_manifest(bundle_dir: Path) -> None:
+    parity = Bundle.load(bundle_dir).manifest.parity
+    for report in parity.values():
+        assert {(1, 1), *SHAPES} <= set(report.shapes)
+        assert report.segments > 3_000
+        assert report.mismatches == 0 or report.largest_mismatch_margin < report.epsilon
+
+
+def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_run: Path) -> None:
+    """Frames and sound of a clip through torch, and through the tokenizer's own batch path."""
+    model, _, _ = load_model(tiny_run)
+    tokenizer = Tokenizer.load(bundle_dir)
+    clip = World(seed=11).clip("test", 5)
+    spec = ClassicVideo.spec
+    frames = torch.from_numpy(clip.frames(spec.frames_per_segment, spec.height, spec.width))[None]
+    with torch.no_grad():
+        features = ClassicVideo().eval()(frames)
+        codes, margins = model.codebook.assign(model.segment_latents("video", features))
+    served = tokenizer.encode_features("video", features[0].numpy())
+    differ = codes[0].numpy() != served.codes[:, 0]
+    assert (margins[0].numpy()[differ] < EPSILON).all()
+
+
+def test_the_mask_is_baked_in_after_assignment(bundle_dir: Path, tiny_run: Path) -> None:
+    model, _, _ = load_model(tiny_run)
+    manifest = Bundle.load(bundle_dir).manifest
+    assert manifest.kept_channels[0] == tuple(select_channels(model.codebook.table, 16))
+    features = torch.randn(2, 4, 128, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        latents = model.segment_latents("text", features)
+        codes = model.codebook.assign(latents).codes
+    served = Tokenizer.load(bundle_dir).encode_features("text", features[0].numpy())
+    assert np.array_equal(served.codes[:, 0], codes[0].numpy())
+    kept = list(manifest.kept_channels[0])
+    assert np.allclose(served.latents, latents[0][:, kept].numpy(), atol=1e-4)
+
+
+def test_a_graph_holds_nothing_of_this_machine(bundle_dir: Path) -> None:
+    for path in bundle_dir.glob("*.onnx"):
+        data = path.read_bytes()
+        assert str(Path(__file__).parent.parent).encode() not in data
+        assert b"site-packages" not in data
+        model = onnx.load_model_from_string(data)
+        assert not any(tensor.external_data for tensor in model.graph.initializer)
+        assert {prop.key for prop in model.metadata_props} == {
+            "tessera.graph", "tessera.modality", "tessera.schema_version",
+        }  # fmt: skip
+
+
+def test_a_failed_parity_writes_nothing(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tolerance is set to what no graph can meet: the failure is real, the folder stays as it was."""
+    monkeypatch.setattr("export.verify.TOLERANCE", -1.0)
+    recorded = recorded_windows(RECIPE, (tiny_run / "tokenizer.json").read_bytes())
+    with pytest.raises(TrainingError, match="differ"):
+        export_bundle(tiny_run, tmp_path / "out", ExportSettings(), recorded, QUIET)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_other_things_is_not_replaced(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("important")
+    with pytest.raises(TrainingError, match="neither empty nor a bundle"):
+        export_bundle(tiny_run, tmp_path, ExportSettings(), {"audio": [], "video": [], "text": []}, QUIET)
+    assert (tmp_path / "thesis.txt").read_text() == "important"
+
+
+@pytest.mark.parametrize("keep", [-1, 0, 33])
+def test_keeping_more_channels_than_there_are(tiny_run: Path, tmp_path: Path, keep: int) -> None:
+    with pytest.raises(TrainingError, match="1 to 32 channels"):
+        export_bundle(tiny_run, tmp_path / "out", ExportSettings(keep=keep), {}, QUIET)
+
+
+def test_a_checkpoint_of_another_schema(tiny_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, "schema_version": 99}))
+    with pytest.raises(TrainingError, match="schema version 99"):
+        export_bundle(copy, tmp_path / "out", ExportSettings(), {}, QUIET)
+
+
+class _Plus(nn.Module):
+    def __init__(self, amount: float) -> None:
+        super().__init__()
+        self.amount = amount
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features + self.amount
+
+
+def test_an_output_of_another_width_is_noticed() -> None:
+    signature = Signature({"features": (BATCH, TIME, FIXED)}, {"out": ("batch", "time", 5)})
+    with pytest.raises(TrainingError, match="has an axis of 4"):
+        export_onnx(_Plus(1.0), {"features": torch.zeros(3, 5, 4)}, signature, {})
+
+
+class _Codes(nn.Module):
+    """A stand-in of a codes graph: one code a segment by the sign of the first channel."""
+
+    def __init__(self, shift: float) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
+        value = features[..., :1] + self.shift
+        return (value > 0).long(), value.abs(), (value > 0).float(), value
+
+
+def codes_graph(shift: float) -> Graph:
+    axes = ("batch", "time", 1)
+    signature = Signature(
+        {"features": (BATCH, TIME, FIXED)},
+        dict.fromkeys(("codes", "margins", "embeddings", "latents"), axes),
+    )
+    return Graph(export_onnx(_Codes(shift), {"features": torch.zeros(3, 5, 4)}, signature, {}))
+
+
+def test_a_mismatch_below_epsilon_passes_and_is_counted() -> None:
+    features = torch.full((1, 4, 4), -EPSILON / 4)
+    report = verify_codes("audio", _Codes(0.0), codes_graph(EPSILON / 2), [features])
+    assert report.mismatches == 4
+    assert 0 < report.largest_mismatch_margin < EPSILON
+
+
+def test_a_mismatch_with_a_margin_fails() -> None:
+    with pytest.raises(TrainingError, match="4 of 4 codes differ"):
+        verify_codes("audio", _Codes(0.0), codes_graph(0.5), [torch.full((1, 4, 4), -0.25)])
+
+
+def test_a_backbone_that_differs_fails() -> None:
+    signature = Signature({"waveform": (BATCH, TIME)}, {"features": ("batch", "time")})
+
+    class Louder(nn.Module):
+        def forward(self, waveform: Tensor) -> Tensor:
+            return 2 * waveform
+
+    class Same(nn.Module):
+        def forward(self, waveform: Tensor) -> Tensor:
+            return 1 * waveform
+
+    graph = Graph(export_onnx(Louder(), {"waveform": torch.zeros(3, 5)}, signature, {}))
+    verify_backbone(Louder(), graph, [{"waveform": torch.ones(1, 1)}])
+    with pytest.raises(TrainingError, match="differ from torch by 1"):
+        verify_backbone(Same(), graph, [{"waveform": torch.ones(1, 1)}])

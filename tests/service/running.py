@@ -1,0 +1,85 @@
+"""A real server process, and an application in this process for faults that a client cannot cause."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from service.app import create_app
+from service.engine import Engine
+from service.settings import Settings
+from tessera.tokenizer import Tokenizer
+
+
+@dataclass
+class RunningServer:
+    """`tessera serve` in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def client(self) -> httpx.Client:
+        """A client of this server."""
+        return httpx.Client(base_url=self.url, timeout=60)
+
+
+def serve_command(*arguments: str) -> list[str]:
+    """The command line of a server."""
+    return [sys.executable, "-m", "tessera", "serve", *arguments]
+
+
+@contextlib.contextmanager
+def running_server(bundle: Path | None, *arguments: str, **settings: object) -> Iterator[RunningServer]:
+    """Start a server of `bundle` (None: the demo) on a free port, `settings` in its environment; stop it at the end."""
+    environment = os.environ | {f"TESSERA_{name.upper()}": str(value) for name, value in settings.items()}
+    process = subprocess.Popen(
+        serve_command(*(["--bundle", str(bundle)] if bundle else []), "--port", "0", *arguments),
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        greeting = process.stderr.readline()
+        address = re.search(r"http://\S+?:\d+", greeting)
+        assert address, greeting + process.stderr.read()
+        yield RunningServer(address.group(), process)
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stderr.close()
+
+
+@dataclass
+class RunningApp:
+    """An application in this process, past its start-up."""
+
+    app: FastAPI
+    client: httpx.AsyncClient
+
+    @property
+    def engine(self) -> Engine:
+        """Its engine."""
+        engine: Engine = self.app.state.engine
+        return engine
+
+
+@asynccontextmanager
+async def running_app(tokenizer: Tokenizer, **settings: Any) -> AsyncIterator[RunningApp]:
+    """Run the application around `tokenizer`."""
+    app = create_app(Settings.load(**settings), tokenizer)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://tessera") as client:
+            yield RunningApp(app, client)

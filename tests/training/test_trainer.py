@@ -1,0 +1,254 @@
+"""The training loop: exact resume, sampling, order of a step, and clear ends to runs that cannot go on."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tessera.errors import TrainingError
+from tests.training.small import QUIET, RandomClips, small_recipe
+from training.checkpoint import load_model
+from training.config import Recipe, TrainingConfig
+from training.models.fcid import FCID
+from training.trainer import learning_rate, sampled_indices, seed_everything, train
+
+
+def run(folder: Path, recipe: Recipe, **settings: Any) -> Path:
+    seed_everything(recipe.training.seed)
+    return train(FCID(recipe), RandomClips(recipe), recipe, folder, **{"console": QUIET, **settings})
+
+
+def stored(checkpoint: Path) -> dict[str, Tensor]:
+    return {
+        f"{file}/{name}": tensor
+        for file in ("model", "optimizer")
+        for name, tensor in load_file(checkpoint / f"{file}.safetensors").items()
+    }
+
+
+def assert_same(left: Path, right: Path) -> None:
+    first, second = stored(left), stored(right)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"training": {"crop": [1, 10], "schedule": "cosine"}},
+        {
+            "codebook": {"update": "paper", "start": "uniform", "reset": "paper"},
+            "losses": {"variant": "paper"},
+        },
+    ],
+    ids=["ours", "paper"],
+)
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(
+    parts: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    whole = run(tmp_path / "whole", small_recipe(**parts))
+    assert whole.name == "step-000006"
+    # Another process: a fresh model of another seed, and a generator in another state.
+    torch.manual_seed(999)
+    recipe = small_recipe(**parts)
+    resumed = train(
+        FCID(recipe),
+        RandomClips(recipe),
+        recipe,
+        tmp_path / "again",
+        resume=tmp_path / "whole" / "step-000003",
+        console=QUIET,
+    )
+    assert_same(whole, resumed)
+
+
+def test_a_run_goes_on_from_its_latest_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path / "a", small_recipe(training={"steps": 3}))
+    resumed = run(tmp_path / "a", small_recipe(), resume=True)
+    assert_same(resumed, run(tmp_path / "b", small_recipe()))
+    assert run(tmp_path / "a", small_recipe(), resume=True) == resumed
+
+
+def test_seeds_decide_a_run(tmp_path: Path) -> None:
+    same = [run(tmp_path / name, small_recipe(training={"steps": 2})) for name in "ab"]
+    other = run(tmp_path / "c", small_recipe(training={"steps": 2, "seed": 1}))
+    assert_same(*same)
+    assert not torch.equal(load_model(same[0])[0].codebook.table, load_model(other)[0].codebook.table)
+
+
+def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ() -> None:
+    config = TrainingConfig(batch_size=8, seed=3)
+    epochs = [torch.cat([sampled_indices(43, 5 * epoch + s, config) for s in range(5)]) for epoch in range(3)]
+    for epoch in epochs:
+        assert len(epoch) == len(epoch.unique()) == 40
+        assert 0 <= epoch.min() <= epoch.max() < 43
+    assert not torch.equal(epochs[0], epochs[1])
+    assert torch.equal(sampled_indices(43, 7, config), sampled_indices(43, 7, config))
+    assert not torch.equal(
+        sampled_indices(43, 7, config), sampled_indices(43, 7, config.model_copy(update={"seed": 4}))
+    )
+
+
+def test_the_learning_rate_follows_its_schedule() -> None:
+    constant = TrainingConfig(steps=10, learning_rate=2.0)
+    cosine = TrainingConfig(steps=10, learning_rate=2.0, schedule="cosine")
+    assert [learning_rate(step, constant) for step in (0, 9)] == [2.0, 2.0]
+    assert learning_rate(0, cosine) == 2.0
+    assert learning_rate(5, cosine) == pytest.approx(1.0)
+    assert 0 < learning_rate(9, cosine) < 0.1
+
+
+def test_training_lowers_the_loss_and_brings_modalities_together(tmp_path: Path) -> None:
+    recipe = small_recipe(training={"steps": 150, "save_every": 150, "learning_rate": 3e-3})
+    clips = RandomClips(recipe)
+    # Four kinds of clip that all modalities tell apart.
+    kinds = torch.arange(len(clips)) % 4
+    for name, tensor in clips.tensors.items():
+        if name != "text_mask":
+            centres = 2 * torch.randn(4, tensor.shape[-1], generator=torch.Generator().manual_seed(len(name)))
+            centres = centres[kinds].reshape(-1, *[1] * (tensor.dim() - 2), tensor.shape[-1])
+            tensor.mul_(0.1).add_(centres)
+    seed_everything(0)
+    checkpoint = train(FCID(recipe), clips, recipe, tmp_path, console=QUIET)
+    model, _, _ = load_model(checkpoint)
+    batch = clips.batch(torch.arange(40))
+    latents = {
+        name: model.clip_latents(name, batch[name], batch["text_mask"] if name == "text" else None)
+        for name in ("audio", "video", "text")
+    }
+    text = torch.nn.functional.normalize(latents["text"], dim=-1)
+    for name in ("audio", "video"):
+        similarity = torch.nn.functional.normalize(latents[name], dim=-1) @ text.T
+        hit = kinds[similarity.argmax(1)] == kinds
+        assert hit.float().mean() > 0.8
+
+
+def test_a_weight_of_zero_is_logged_and_changes_the_result(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = small_recipe(training={"steps": 2}, losses={"weights": {"cpc": 0.0, "cmcm": 2.0}})
+    run(tmp_path, recipe)
+    events = EventAccumulator(str(tmp_path / "logs"))
+    events.Reload()
+    last = {name: events.Scalars(name)[-1].value for name in events.Tags()["scalars"]}
+    losses = {
+        n: v for n, v in last.items() if not n.startswith(("codebook/", "agreement/", "club_likelihood/"))
+    }
+    total = losses.pop("loss")
+    assert losses["cpc"] > 0
+    expected = sum({"cpc": 0.0, "cmcm": 2.0}.get(name, 1.0) * value for name, value in losses.items())
+    assert total == pytest.approx(expected, rel=1e-4)
+    assert len(events.Scalars("cpc")) == 2
+
+
+def test_a_weight_for_a_loss_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    recipe = small_recipe(losses={"weights": {"clubb/audio": 1.0}})
+    with pytest.raises(TrainingError, match=r"no loss 'clubb/audio'; known: club/audio, "):
+        run(tmp_path, recipe)
+
+
+class Spoilt(RandomClips):
+    """Clips that turn bad from a given batch on."""
+
+    def __init__(self, recipe: Recipe, name: str, value: float, good: int) -> None:
+        super().__init__(recipe)
+        self.name, self.value, self.good = name, value, good
+
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        batch = super().batch(indices)
+        self.good -= 1
+        if self.good < 0:
+            batch[self.name] = torch.full_like(batch[self.name], self.value)
+        return batch
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe()
+    with pytest.raises(TrainingError) as raised:
+        train(FCID(recipe), Spoilt(recipe, "audio", math.nan, good=4), recipe, tmp_path, console=QUIET)
+    good = tmp_path / "step-000003"
+    assert (
+        f"step 5: the loss 'reconstruction/audio' is not finite; the last good checkpoint is '{good}'"
+        in str(raised.value)
+        or f"step 5: the loss 'club_likelihood/audio' is not finite; the last good checkpoint is '{good}'"
+        in str(raised.value)
+    )
+    assert all(torch.isfinite(tensor).all() for tensor in stored(good).values())
+    assert [folder.name for folder in tmp_path.glob("step-*")] == ["step-000003"]
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path: Path) -> None:
+    recipe = small_recipe()
+    model = FCID(recipe)
+    model.audio_specific.linear.bias.register_hook(lambda grad: grad * math.nan)
+    with pytest.raises(
+        TrainingError, match=r"step 1: the gradient of the encoder is not finite; nothing was saved"
+    ):
+        train(model, RandomClips(recipe), recipe, tmp_path, console=QUIET)
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_a_run_that_is_there_is_not_mixed_with_a_new_one(tmp_path: Path) -> None:
+    run(tmp_path, small_recipe())
+    with pytest.raises(TrainingError, match=r"holds a run already: go on with --resume"):
+        run(tmp_path, small_recipe())
+
+
+def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
+    run(tmp_path, small_recipe(training={"steps": 3}))
+    with pytest.raises(TrainingError, match="was trained with another recipe"):
+        run(tmp_path, small_recipe(training={"learning_rate": 1.0}), resume=True)
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no checkpoint"):
+        run(tmp_path, small_recipe(), resume=True)
+
+
+def test_too_few_clips_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="40 clips do not fill a batch of 41"):
+        run(tmp_path, small_recipe(training={"batch_size": 41}))
+
+
+def test_files_of_the_data_travel_with_every_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, small_recipe(), extra_files={"tokenizer.json": "{}"})
+    assert [(tmp_path / f"step-00000{n}" / "tokenizer.json").read_text() for n in (3, 6)] == ["{}", "{}"]
+
+
+def test_a_codebook_that_stays_collapsed_is_told_of(tmp_path: Path) -> None:
+    written = io.StringIO()
+    recipe = small_recipe(
+        codebook={"start": "uniform", "reset": "off"},
+        training={"steps": 100, "save_every": 100, "batch_size": 2},
+    )
+    model = FCID(recipe)
+    # One code in the midst of all vectors, the others far away.
+    model.codebook.sums[1:] = 1e6
+    train(model, RandomClips(recipe), recipe, tmp_path, console=Console(file=written, width=200))
+    assert "step 100: the codebook has collapsed: perplexity below 2 for 100 steps" in written.getvalue()
+
+
+def test_inner_steps_come_first_and_are_not_clipped(tmp_path: Path) -> None:
+    recipe = small_recipe(training={"steps": 1, "clip_norm": 1e-12})
+    torch.manual_seed(0)
+    model = FCID(recipe)
+    calls: list[str] = []
+    inner, main = model.inner_losses, model.losses
+    model.inner_losses = lambda state: (calls.append("inner"), inner(state))[1]  # type: ignore[method-assign,func-returns-value]
+    model.losses = lambda state: (calls.append("main"), main(state))[1]  # type: ignore[method-assign,func-returns-value]
+    norms: list[float] = []
+    bias = model.club["audio"].mean[-1].bias  # type: ignore[union-attr,index]
+    bias.register_post_accumulate_grad_hook(lambda p: norms.append(float(p.grad.norm())))
+    train(model, RandomClips(recipe), recipe, tmp_path, console=QUIET)
+    assert calls == ["inner"] * 5 + ["main"]
+    assert len(norms) == 5
+    # Adam's step is as large as its learning rate only where the gradient is well above its epsilon.
+    assert float(bias.grad.norm()) > 1e-3

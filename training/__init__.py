@@ -1,0 +1,1 @@
+"""Features and clips -> checkpoint, and its evaluation."""

@@ -1,0 +1,1 @@
+"""Frozen feature extractors, as torch modules because they are exported."""

@@ -1,0 +1,148 @@
+"""`tessera train`, `evaluate`, `toc` and `data`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tessera.cli import require_extra
+
+if TYPE_CHECKING:
+    from training.config import Recipe
+    from training.data.features import FeatureSet
+    from training.data.world import Split
+
+require_extra("train", "torch", "sklearn", "tensorboard")
+
+CacheOption = Annotated[Path, typer.Option("--cache", help="Folder where features are kept between runs.")]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe in training/recipes, or a path to one.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints and TensorBoard logs.")
+    ],
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.  [default: the recipe's]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train for.  [default: the recipe's]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads; 1 is best for a small model beside others.", min=1)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the latest checkpoint of the run.")
+    ] = False,
+    cache: CacheOption = Path("runs/cache"),
+) -> None:
+    """Train a model. Stop it at any time; --resume goes on with the same result as if it had never stopped."""
+    import torch
+
+    from training.config import Recipe
+    from training.data.generated import GeneratedData
+    from training.models.fcid import FCID
+    from training.trainer import seed_everything
+    from training.trainer import train as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    settings = Recipe.load(recipe)
+    changes = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
+    settings = settings.with_training(**changes)
+    data = GeneratedData.of(settings.data)
+    tokenizer_json = data.tokenizer_json()
+    clips = data.features("train", tokenizer_json, cache)
+    seed_everything(settings.training.seed)
+    checkpoint = run(
+        FCID(settings), clips, settings, out, resume=resume, extra_files={"tokenizer.json": tokenizer_json}
+    )
+    print(checkpoint)
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Runs of one recipe, trained with different seeds.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the scores as JSON here.")] = None,
+    keep: Annotated[
+        int | None, typer.Option(help="Channels of the codebook that TOC keeps.  [default: all]", min=1)
+    ] = None,
+    cache: CacheOption = Path("runs/cache"),
+) -> None:
+    """Score runs on held-out clips: a probe fitted on the codes of one modality, tested on those of another."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.checkpoint import latest_checkpoint, load_model
+    from training.evaluation.held_out import evaluate as score
+
+    checkpoints = [latest_checkpoint(run) for run in runs]
+    loaded = [load_model(checkpoint) for checkpoint in checkpoints]
+    recipe = loaded[0][1]
+    tokenizer_json = (checkpoints[0] / "tokenizer.json").read_text()
+    fit, test = (_features(recipe, split, tokenizer_json, cache) for split in ("validation", "test"))
+    scores = score([(recipe.training.seed, model) for model, recipe, _ in loaded], fit, test, keep)
+    table = Table("fitted on -> tested on", "accuracy", title=f"held out, {len(loaded)} seeds")
+    rows = {
+        **scores["directions"],
+        "mean": scores["mean"],
+        **{f"{m} alone": s for m, s in scores["within"].items()},
+    }
+    for name, value in rows.items():
+        table.add_row(name, f"{100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} %")
+    Console().print(table)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(scores, indent=1) + "\n")
+
+
+def toc(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint, or a run: its latest checkpoint is taken.")
+    ],
+    keep: Annotated[int, typer.Option(help="Channels to keep.")],
+    toc_lambda: Annotated[float, typer.Option(min=0.0, max=1.0, help="Weight of variance.")] = 0.3,
+) -> None:
+    """Show which channels of a codebook TOC keeps, and their scores."""
+    from training.checkpoint import latest_checkpoint, load_model
+    from training.toc import channel_scores, select_channels
+
+    table = load_model(latest_checkpoint(checkpoint))[0].codebook.table
+    scores = channel_scores(table, lambda_=toc_lambda)
+    kept = select_channels(table, keep, lambda_=toc_lambda)
+    print(json.dumps({"kept": list(kept), "scores": [float(score) for score in scores]}))
+
+
+data = typer.Typer(no_args_is_help=True, help="Make and look at training data.")
+
+
+@data.command()
+def prepare(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe in training/recipes, or a path to one.")],
+    cache: CacheOption = Path("runs/cache"),
+) -> None:
+    """Make the features of every split of a recipe, so that several runs can share them."""
+    from training.config import Recipe
+    from training.data.generated import GeneratedData
+
+    generated = GeneratedData.of(Recipe.load(recipe).data)
+    tokenizer_json = generated.tokenizer_json()
+    for split in generated.clips:
+        generated.features(split, tokenizer_json, cache)
+
+
+@data.command()
+def world(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the clips and their manifest.jsonl.")],
+    clips: Annotated[int, typer.Option(help="How many clips to write.", min=1)] = 28,
+    seed: Annotated[int, typer.Option(help="Seed of the world.")] = 0,
+) -> None:
+    """Write clips of the generated world as .wav and .mp4 files with their captions."""
+    from training.data.clips import write_clips
+    from training.data.world import World
+
+    write_clips(out, World(seed=seed), "test", clips)
+
+
+def _features(recipe: Recipe, split: Split, tokenizer_json: str, cache: Path) -> FeatureSet:
+    from training.data.generated import GeneratedData
+
+    return GeneratedData.of(recipe.data).features(split, tokenizer_json, cache)

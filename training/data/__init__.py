@@ -1,0 +1,1 @@
+"""Where clips and features come from: generated worlds, feature stores, released archives."""

@@ -1,0 +1,1 @@
+"""Protocols, probes and codebook health."""

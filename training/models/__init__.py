@@ -1,0 +1,1 @@
+"""Encoders, decoders and the methods that are made of them."""

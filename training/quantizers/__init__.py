@@ -1,0 +1,1 @@
+"""Quantisers: continuous vectors -> rows of a codebook."""
