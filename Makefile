@@ -42,11 +42,13 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.serve: $(VENV)/bin/python $(FIXED)
-	$(PIP) -e '.[cpu]'
+	@echo 'installing what serving needs into $(VENV), about a minute ...'
+	@$(PIP) -e '.[cpu]'
 	@touch $@
 
 # torch comes first and alone: the exact version has a build without CUDA where one is offered.
 $(VENV)/.dev: $(VENV)/bin/python $(FIXED)
-	$(PIP) $(TORCH)
-	$(PIP) -e '.[cpu,train,dev]'
+	@echo 'installing everything into $(VENV), a few minutes ...'
+	@$(PIP) $(TORCH)
+	@$(PIP) -e '.[cpu,train,dev]'
 	@touch $@ $(VENV)/.serve

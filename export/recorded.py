@@ -12,16 +12,14 @@ from training.backbones.classic import ClassicVideo
 from training.config import Recipe
 from training.data.generated import GeneratedData
 
-_CLIPS = 40
 
-
-def recorded_windows(recipe: Recipe, tokenizer_json: bytes) -> dict[Modality, list[Window]]:
-    """One window a clip and modality, of clips that no split holds: they lie behind the test clips."""
+def recorded_windows(recipe: Recipe, tokenizer_json: bytes, clips: int = 40) -> dict[Modality, list[Window]]:
+    """Windows of `clips` clips that no split holds: they lie behind the test clips."""
     data = GeneratedData.of(recipe.data)
     words = WordSlots(tokenizer_json, TimeGrid())
     windows: dict[Modality, list[Window]] = {"audio": [], "video": [], "text": []}
     spec = ClassicVideo.spec
-    for index in range(_CLIPS):
+    for index in range(clips):
         clip = data.world.clip("test", data.clips["test"] + index)
         frames = clip.frames(spec.frames_per_segment, spec.height, spec.width)
         windows["audio"].append(

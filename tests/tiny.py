@@ -1,4 +1,4 @@
-"""A tiny FCID on the generated world: trained for a few steps, exported for real."""
+"""A tiny FCID on the generated world: trained for seconds, exported for real."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECIPE = Recipe.parse(
             "club_hidden": 16,
         },
         "codebook": {"size": 16, "reset_after": 5},
-        "training": {"steps": 6, "batch_size": 8, "save_every": 3, "crop": [1, 10], "learning_rate": 1e-3},
+        "training": {"steps": 60, "batch_size": 8, "save_every": 60, "crop": [1, 10], "learning_rate": 1e-3},
         "data": {"world": {"seed": 7}, "clips": {"train": 16, "validation": 8, "test": 8}},
     }
 )
@@ -54,6 +54,6 @@ def train_tiny(folder: Path) -> Path:
 
 def export_tiny(checkpoint: Path, out: Path) -> Path:
     """Export with half of the channels kept."""
-    recorded = recorded_windows(RECIPE, (checkpoint / "tokenizer.json").read_bytes())
+    recorded = recorded_windows(RECIPE, (checkpoint / "tokenizer.json").read_bytes(), clips=4)
     export_bundle(checkpoint, out, ExportSettings(keep=16), recorded, QUIET)
     return out

@@ -135,11 +135,13 @@ def world(
     clips: Annotated[int, typer.Option(help="How many clips to write.", min=1)] = 28,
     seed: Annotated[int, typer.Option(help="Seed of the world.")] = 0,
 ) -> None:
-    """Write clips of the generated world as .wav and .mp4 files with their captions."""
+    """Write clips of the generated world as .wav and .mp4 files with their captions, and a sheet of all events."""
     from training.data.clips import write_clips
+    from training.data.contact_sheet import write_contact_sheet
     from training.data.world import World
 
     write_clips(out, World(seed=seed), "test", clips)
+    write_contact_sheet(out / "events.png", World(seed=seed))
 
 
 def _features(recipe: Recipe, split: Split, tokenizer_json: str, cache: Path) -> FeatureSet:

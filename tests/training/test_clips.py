@@ -10,6 +10,7 @@ import pytest
 
 from tessera.errors import TrainingError
 from training.data.clips import read_manifest, write_clips, write_mp4, write_wav
+from training.data.contact_sheet import write_contact_sheet
 from training.data.world import EVENTS, World
 
 
@@ -102,3 +103,12 @@ def test_impossible_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="at least one"):
         write_clips(tmp_path, World(), "train", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_contact_sheet_shows_every_event(tmp_path: Path) -> None:
+    write_contact_sheet(tmp_path / "sheet.png", World())
+    with av.open(str(tmp_path / "sheet.png")) as container:
+        sheet = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert sheet.shape == (7 * 70, 4 * 198, 3)
+    cells = sheet.reshape(7, 70, 4, 198, 3)[:, :64, :, :192]
+    assert (cells.std(axis=(1, 3)).mean(axis=-1) > 5).all()

@@ -1,0 +1,88 @@
+"""One file three ways: torch, ONNX Runtime and HTTP give the same codes, or differ where the margin is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+
+from export.verify import EPSILON
+from tessera import Tokenizer
+from tessera.windows import MODALITIES, Modality, Window
+from tests.service.running import RunningServer, running_server
+from training.backbones.catalogue import build_backbones
+from training.checkpoint import load_model
+from training.data.clips import write_mp4, write_wav
+from training.data.world import Clip, World
+
+KIND = {"audio": "audio/wav", "video": "video/mp4", "text": "text/plain"}
+
+
+@pytest.fixture(scope="module")
+def server(bundle_dir: Path) -> Iterator[RunningServer]:
+    with running_server(bundle_dir) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def contents(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Modality, bytes]]:
+    """Clips of different events as files: one of 12 seconds, which is two windows, and shorter ones."""
+    folder = tmp_path_factory.mktemp("clips")
+    return [
+        as_files(World(seed=3, seconds=seconds).clip("test", 40 + seconds), folder)
+        for seconds in (12, 3, 2, 1, 4)
+    ]
+
+
+def as_files(clip: Clip, folder: Path) -> dict[Modality, bytes]:
+    write_wav(folder / "clip.wav", clip)
+    write_mp4(folder / "clip.mp4", clip, fps=8, height=112, width=112, with_sound=False)
+    return {
+        "audio": (folder / "clip.wav").read_bytes(),
+        "video": (folder / "clip.mp4").read_bytes(),
+        "text": clip.caption.encode(),
+    }
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_torch_onnx_and_http_agree(
+    tiny_run: Path,
+    bundle_dir: Path,
+    server: RunningServer,
+    contents: list[dict[Modality, bytes]],
+    modality: Modality,
+) -> None:
+    tokenizer, seen = Tokenizer.load(bundle_dir), set()
+    for content in contents:
+        data = content[modality]
+        clip = tokenizer.open_text(data.decode()) if modality == "text" else tokenizer.open(data, modality)
+        windows = list(clip)
+        codes, margins = by_torch(tiny_run, windows)
+        by_onnx = np.concatenate([r.codes[:, 0] for window in windows for r in tokenizer.run([window])])
+        answer = httpx.post(
+            f"{server.url}/tokenize", content=data, headers={"Content-Type": KIND[modality]}, timeout=60
+        )
+        assert np.array_equal(np.array(answer.json()["data"][0]["codes"])[:, 0], by_onnx)
+        assert (margins[codes != by_onnx] < EPSILON).all()
+        seen |= set(codes.tolist())
+    assert len(seen) > 1, "one code for everything would prove nothing"
+
+
+def by_torch(checkpoint: Path, windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
+    """Codes and margins of all segments by the checkpoint itself."""
+    model, _, _ = load_model(checkpoint)
+    backbone = build_backbones((checkpoint / "tokenizer.json").read_text()).of(windows[0].modality)
+    codes, margins = [], []
+    with torch.no_grad():
+        for window in windows:
+            features = backbone(
+                **{name: torch.from_numpy(array)[None] for name, array in window.inputs.items()}
+            )
+            assigned = model.codebook.assign(model.segment_latents(window.modality, features))
+            codes.append(assigned.codes[0].numpy())
+            margins.append(assigned.margins[0].numpy())
+    return np.concatenate(codes), np.concatenate(margins)
