@@ -200,6 +200,8 @@ class MediaFile:
             "max_streams": str(self._limits.max_media_streams + 1),
             # FFmpeg would try thousands of packets of a wav for other codecs: longer than decoding it takes.
             "max_probe_packets": "1",
+            # Packets of a wav; its own size of 4 kB is 80 packets a 10 s clip, each with its cost.
+            "max_size": "65536",
         }
         self._bytes.seek(0)
         try:

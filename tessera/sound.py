@@ -89,7 +89,20 @@ class AudioReader(MediaReader[Waveform]):
                 return
 
     def _signal(self) -> Iterator[Samples]:
-        """The whole track in blocks; silence first, where the track starts later than the picture."""
+        """The whole track, a second at a time: frames are a few milliseconds, and each has its cost."""
+        parts: list[Samples] = []
+        held = 0
+        for part in self._parts():
+            parts.append(part)
+            held += len(part)
+            if held >= self._rate:
+                yield _bounded(parts)
+                parts, held = [], 0
+        if parts:
+            yield _bounded(parts)
+
+    def _parts(self) -> Iterator[Samples]:
+        """The whole track as it is decoded; silence first, where the track starts later than the picture."""
         first = True
         for _, alike in itertools.groupby(self._frames(), key=_form):
             resampler = av.AudioResampler("flt", "mono", self._rate, options=_MIXING)
@@ -131,8 +144,13 @@ def _resampled(resampler: av.AudioResampler, frame: av.AudioFrame | None) -> Ite
         # A resampler that has nothing to do passes on all, the None of a flush too.
         if output is None:
             continue
-        samples = np.nan_to_num(output.to_ndarray()[0], nan=0.0, posinf=1.0, neginf=-1.0)
-        yield np.clip(samples, -1.0, 1.0, out=samples)
+        yield output.to_ndarray()[0]
+
+
+def _bounded(parts: list[Samples]) -> Samples:
+    """The parts as one, in [-1, 1]; what is no number is silence."""
+    samples = np.nan_to_num(np.concatenate(parts), nan=0.0, posinf=1.0, neginf=-1.0)
+    return np.clip(samples, -1.0, 1.0, out=samples)
 
 
 def _check_frame(frame: av.AudioFrame) -> None:
