@@ -16,7 +16,7 @@ from training.models.fcid import FCID
 
 
 class FCIDCodes(nn.Module):
-    """Features of one modality -> segment codes and the clip code of FCID (FACTS.md 1.5)."""
+    """Features of one modality -> segment codes and the clip code of FCID (docs/fcid.md 1.2)."""
 
     def __init__(self, model: FCID, modality: Modality, kept: Sequence[int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The graph signatures of the bundle, as DESIGN.md has them, with an example of each to trace at."""
+"""The graph signatures of the bundle, with an example of each to trace at."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Codes:
     truncated: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """The fields of API.md's `data` entry that do not depend on the request, as plain Python values."""
+        """The fields of an entry of `POST /tokenize` that do not depend on the request, as plain Python values."""
         document: dict[str, Any] = {
             "modality": self.modality,
             "duration_sec": self.duration_sec,

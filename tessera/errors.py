@@ -33,7 +33,7 @@ class TesseraError(Exception):
 class InputError(TesseraError):
     """An input that cannot be tokenised.
 
-    `code` is the machine-readable reason, frozen in API.md. Where a limit was hit, `limit` and `actual`
+    `code` is the machine-readable reason, frozen in the HTTP contract. Where a limit was hit, `limit` and `actual`
     say by how much and `setting` names the knob that moves it.
     """
 

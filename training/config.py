@@ -21,7 +21,7 @@ class _Part(BaseModel):
 
 
 class ModelConfig(_Part):
-    """Widths. The defaults are the published ones (FACTS.md 1)."""
+    """Widths. The defaults are the published ones (docs/fcid.md 1)."""
 
     dim: Positive = 256
     heads: Positive = 4
@@ -69,7 +69,7 @@ class CodebookConfig(_Part):
 
 
 class LossConfig(_Part):
-    """Settings of the losses; `variant` chooses the formulas as intended or as released (FACTS.md 7.1).
+    """Settings of the losses; `variant` chooses the formulas as intended or as released (docs/fcid.md 5).
 
     `weights` go by the names that are logged; a loss that is not listed weighs one, and one of weight zero is
     still computed and logged.

@@ -1,4 +1,4 @@
-"""TOC: which channels of a codebook to keep, without training (FACTS.md 4).
+"""TOC: which channels of a codebook to keep, without training (docs/fcid.md 4).
 
 A channel is useful when codes differ in it (variance) and do not share it (similarity).
 """

@@ -139,7 +139,7 @@ class _Loop:
         return load_training_state(checkpoint, self.state)
 
     def step(self, step: int, batch: Mapping[str, Tensor]) -> dict[str, float]:
-        """One step in the published order (FACTS.md 3.6); returns every loss and metric by name."""
+        """One step in the published order (docs/fcid.md 3.6); returns every loss and metric by name."""
         self.task.train()
         state = self.task.encode(batch)
         inner = self._inner_steps(state)

@@ -191,7 +191,7 @@ def test_one_segment_is_its_own_clip() -> None:
 
 
 def by_hand(model: FCID, modality: Modality, x: Tensor, pool: bool) -> Tensor:
-    """FACTS.md 1.2 and 1.5 for one clip [T, ...] in float64, from the weights alone."""
+    """docs/fcid.md 1 for one clip [T, ...] in float64, from the weights alone."""
     w = {name: tensor.double() for name, tensor in model.state_dict().items()}
     x = x.double()
     if modality == "video":

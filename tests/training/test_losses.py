@@ -1,4 +1,4 @@
-"""Each loss in float64 against the formula written out with loops (FACTS.md 2.5, 3)."""
+"""Each loss in float64 against the formula written out with loops (docs/fcid.md 2.5, 3)."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_info_nce_contrasts_cosines_in_one_direction() -> None:
 
 
 def released_matching_loss(left: Tensor, right: Tensor, transposed: bool) -> float:
-    """FACTS.md 2.5 for one pair of squared distances [B, T, K], with the score's published or released half."""
+    """docs/fcid.md 2.5 for one pair of squared distances [B, T, K], with the score's published or released half."""
     p, q = (
         torch.stack([torch.stack([torch.softmax(-s.sqrt(), -1) for s in clip]).mean(0) for clip in squared])
         for squared in (left, right)

@@ -49,7 +49,7 @@ class LogMel(nn.Module):
     """Waveform -> log-mel frames; the magnitude (not the power) spectrum, no centre padding.
 
     The Fourier transform is a convolution: ONNX Runtime has no STFT kernel on the GPU, and on a processor this
-    is twice as fast. Source: FACTS.md 1.1, constants of VGGish.
+    is twice as fast. The constants are those of VGGish.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:

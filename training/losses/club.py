@@ -1,4 +1,4 @@
-"""CLUB: an upper bound of the mutual information between a general and a specific vector (FACTS.md 3.2).
+"""CLUB: an upper bound of the mutual information between a general and a specific vector (docs/fcid.md 3.2).
 
 B batch, T segments, X width of the general vector, Y width of the specific one.
 """

@@ -1,4 +1,4 @@
-"""CMCM: modalities of one clip should spread over the codes alike (FACTS.md 2.5).
+"""CMCM: modalities of one clip should spread over the codes alike (docs/fcid.md 2.5).
 
 B batch, T segments, K codes.
 """

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 def commitment_loss(
     latents: Mapping[str, Tensor], rows: Mapping[str, Tensor], beta: float
 ) -> dict[str, Tensor]:
-    """For each modality, 2 beta to its own rows and beta shared by its partners' (FACTS.md 2.5).
+    """For each modality, 2 beta to its own rows and beta shared by its partners' (docs/fcid.md 2.5).
 
     `latents` and `rows` are [..., D] by modality, rows without gradient. With three modalities and beta 0.25
     the weights are 0.5, 0.125 and 0.125; with two 0.5 and 0.25.

@@ -26,7 +26,7 @@ class Predictor(nn.Module):
 
 
 def cross_cpc_loss(targets: Mapping[str, Tensor], guesses: Mapping[str, Tensor]) -> Tensor:
-    """Sum over all ordered pairs of the cross entropy of picking the right clip's guess (FACTS.md 3.3).
+    """Sum over all ordered pairs of the cross entropy of picking the right clip's guess (docs/fcid.md 3.3).
 
     `targets` and `guesses` are [batch, dim] by modality. The other clips' guesses are the negatives.
     """

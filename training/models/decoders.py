@@ -1,4 +1,4 @@
-"""Decoders: a general and a specific vector -> what they were made from (FACTS.md 1.2)."""
+"""Decoders: a general and a specific vector -> what they were made from (docs/fcid.md 1.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts that encoders are made of (FACTS.md 1.2).
+"""The parts that encoders are made of (docs/fcid.md 1.1).
 
 B batch, T segments, G grid cells a side, C channels, D width of the model.
 """

@@ -1,4 +1,4 @@
-"""FCID: fine disentangling of sound and picture, coarse alignment with text, one codebook (FACTS.md 1.5).
+"""FCID: fine disentangling of sound and picture, coarse alignment with text, one codebook (docs/fcid.md 1.2).
 
 B batch, T segments (seconds, or word slots), D width of the model.
 """
@@ -93,7 +93,7 @@ class FCID(TaskModule):
         """Features [B, T, ...] -> latents [B, T, D]: every segment by itself through the coarse path.
 
         Video features are maps [B, T, G, G, C] or their spatial mean [B, T, C], which gives the same latents.
-        `mask` bool [B, T] is True where a segment is real. Source: the split inference of FACTS.md 1.5.
+        `mask` bool [B, T] is True where a segment is real. Source: docs/fcid.md 1.3.
         """
         return self._coarse_general(modality, self._fine(modality, features, mask))
 
@@ -150,7 +150,7 @@ class FCID(TaskModule):
         }
 
     def losses(self, state: FCIDState) -> Losses:
-        """All terms of FACTS.md 3.5, unweighted."""
+        """All terms of docs/fcid.md 3.5, unweighted."""
         return {
             **self._reconstruction(state),
             **self._commitment(state),

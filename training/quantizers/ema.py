@@ -1,7 +1,7 @@
 """The EMA codebook: one alphabet, moved by the vectors that several modalities assign to it.
 
 Sums and counts are the truth and persist; the table is derived from them. Training does all of this in
-float32, under autocast too. FACTS.md 2 has the published update.
+float32, under autocast too. docs/fcid.md 2 has the published update.
 
 M modalities, P positions (clips and segments together), K codes, D channels.
 """
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from training.config import CodebookConfig
 from training.distributed import all_reduce_sum, of_first_process
 
-# As released: a code used in the last so many steps is active, fit to be copied (FACTS.md 2.4).
+# As released: a code used in the last so many steps is active, fit to be copied (docs/fcid.md 2.4).
 _ACTIVE_STEPS = 100
 
 
@@ -95,7 +95,7 @@ class EMACodebook(nn.Module):
     def quantize(self, latents: Mapping[str, Tensor]) -> Quantized:
         """Quantise time-aligned `latents` [..., D] of several modalities, each [..., D].
 
-        In training mode this moves the codebook; rows are taken from it as it was before (FACTS.md 2.1).
+        In training mode this moves the codebook; rows are taken from it as it was before (docs/fcid.md 2.1).
         """
         with torch.autocast(self.sums.device.type, enabled=False):
             return self._quantize(latents)
@@ -161,7 +161,7 @@ class EMACodebook(nn.Module):
         self.sums.mul_(decay).add_(sums_KD, alpha=1 - decay)
 
     def _move_in_turn(self, counts_MK: Tensor, sums_MKD: Tensor) -> None:
-        """As released: one modality after the other, with Laplace smoothing after each (FACTS.md 2.3)."""
+        """As released: one modality after the other, with Laplace smoothing after each (docs/fcid.md 2.3)."""
         epsilon = 1e-5
         for counts_K, sums_KD in zip(counts_MK, sums_MKD, strict=True):
             self._move(counts_K, sums_KD)
@@ -186,7 +186,7 @@ class EMACodebook(nn.Module):
         self.idle[dead] = 0
 
     def _replace_rows_only(self, dead_K: Tensor) -> None:
-        """As released: rows of active codes with a little noise; the next step undoes it (FACTS.md 2.4)."""
+        """As released: rows of active codes with a little noise; the next step undoes it (docs/fcid.md 2.4)."""
         active = torch.nonzero(self.idle < _ACTIVE_STEPS).flatten()
         chosen = active[torch.randint(len(active), (int(dead_K.sum()),), device=active.device)]
         rows = self.table[chosen]
@@ -195,7 +195,7 @@ class EMACodebook(nn.Module):
 
 
 def _mix_partners(stacked_MPD: Tensor) -> Tensor:
-    """Half of each vector and half the mean of its partners at the same position (FACTS.md 2.3)."""
+    """Half of each vector and half the mean of its partners at the same position (docs/fcid.md 2.3)."""
     modalities = len(stacked_MPD)
     if modalities == 1:
         return stacked_MPD
