@@ -85,6 +85,8 @@ def export_bundle(
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise TrainingError(f"'{out}' is neither empty nor a bundle; choose another folder")
     source = _open(checkpoint, settings)
+    if settings.scores:
+        _require_own_scores(source, settings)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as work:
         folder = Path(work) / "bundle"
@@ -114,6 +116,22 @@ def _open(checkpoint: Path, settings: ExportSettings) -> _Source:
         kept=tuple(select_channels(table, keep, lambda_=settings.toc_lambda)),
         backbones=build_backbones(tokenizer_json),
     )
+
+
+def _require_own_scores(source: _Source, settings: ExportSettings) -> None:
+    """A model card must not state the scores of another model or of other channels."""
+    scores = settings.scores or {}
+    own = {
+        "seeds": source.recipe.training.seed,
+        "kept_channels": len(source.kept),
+        "toc_lambda": settings.toc_lambda,
+    }
+    stated = {**{name: scores.get(name) for name in own}, "seeds": (scores.get("seeds") or [None])[0]}
+    if stated != own:
+        raise TrainingError(
+            f"the scores are of seed {stated['seeds']}, {stated['kept_channels']} channels and lambda "
+            f"{stated['toc_lambda']}; this export is of {own['seeds']}, {own['kept_channels']} and {own['toc_lambda']}"
+        )
 
 
 def _write_graphs(

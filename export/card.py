@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tessera.bundle import Manifest
+from tessera.scores import percent
 
 
 def model_card(manifest: Manifest) -> str:
@@ -61,26 +62,27 @@ def _scores(scores: Mapping[str, Any]) -> str:
     if not scores:
         return "## What it scores\n\nNot evaluated."
     directions: Mapping[str, Any] = scores["directions"]
-    rows = "\n".join(f"| {name} | {_percent(value)} |" for name, value in directions.items())
-    within = "\n".join(f"| {name} | {_percent(value)} |" for name, value in scores["within"].items())
+    rows = "\n".join(f"| {name} | {percent(value)} |" for name, value in directions.items())
+    within = "\n".join(f"| {name} | {percent(value)} |" for name, value in scores["within"].items())
     usage = "\n".join(
         f"| {modality} | {use['used']} of {use['size']} | {use['perplexity']:.0f} |"
         for modality, use in scores["codebook"].items()
     )
+    agreement = "\n".join(f"| {pair} | {100 * share:.1f} % |" for pair, share in scores["agreement"].items())
     return f"""## What it scores
 
 A linear probe is fitted on the codes of one modality of {scores["clips"]["fit"]} held-out clips and tested on the
 codes of another modality of {scores["clips"]["test"]} other held-out clips; neither set was trained on. A clip's
 vector is the mean embedding of its codes on {scores["kept_channels"]} channels; captions count up to their tenth word.
-Mean and 95 % confidence interval over {len(scores["seeds"])} models trained with different seeds; chance is
-{100 * scores["chance"]:.1f} %. This bundle is the model of seed {scores["seeds"][0]}.
+{_seeds(scores["seeds"])}; chance is {100 * scores["chance"]:.1f} %. This bundle is the model of seed
+{scores["seeds"][0]}. The captions come from one set of templates and phrases, so text is the easy side.
 
 | fitted on -> tested on | accuracy |
 |---|---|
 {rows}
-| mean of the directions | {_percent(scores["mean"])} |
+| mean of the directions | {percent(scores["mean"])} |
 
-Fitted and tested on the same modality, as an upper bound:
+Fitted and tested on the same modality, for comparison:
 
 | modality | accuracy |
 |---|---|
@@ -90,11 +92,20 @@ Codes of the test clips of seed {scores["seeds"][0]}:
 
 | modality | codes in use | perplexity |
 |---|---|---|
-{usage}"""
+{usage}
+
+An event has a few codes, and modalities share embeddings more than they share codes: the code that most segments of a
+clip have is the same in two modalities for
+
+| pair | of the test clips |
+|---|---|
+{agreement}"""
 
 
-def _percent(value: Mapping[str, float]) -> str:
-    return f"{100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} %"
+def _seeds(seeds: list[int]) -> str:
+    if len(seeds) == 1:
+        return "One model, so there is no interval"
+    return f"Mean and 95 % confidence interval over {len(seeds)} models trained with different seeds"
 
 
 def _parity(manifest: Manifest) -> str:

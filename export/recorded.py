@@ -10,7 +10,7 @@ from tessera.text import WordSlots
 from tessera.windows import Modality, Window
 from training.backbones.classic import ClassicVideo
 from training.config import Recipe
-from training.data.generated import GeneratedData
+from training.data.generated import GeneratedData, filmed
 
 
 def recorded_windows(recipe: Recipe, tokenizer_json: bytes, clips: int = 40) -> dict[Modality, list[Window]]:
@@ -21,7 +21,7 @@ def recorded_windows(recipe: Recipe, tokenizer_json: bytes, clips: int = 40) -> 
     spec = ClassicVideo.spec
     for index in range(clips):
         clip = data.world.clip("test", data.clips["test"] + index)
-        frames = clip.frames(spec.frames_per_segment, spec.height, spec.width)
+        frames = filmed(clip, (spec.height, spec.width))
         windows["audio"].append(
             Window("audio", {"waveform": clip.waveform().astype(np.float32)}, len(frames))
         )

@@ -17,8 +17,9 @@ class Admission:
     the windows of media in memory never cost more than `capacity`.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, max_request_segments: int) -> None:
         self.capacity = capacity
+        self.max_request_segments = max_request_segments
         self.used = 0
         self.closed = False
 
@@ -55,6 +56,24 @@ class Lease:
     def __init__(self, admission: Admission, cost: int) -> None:
         self._admission = admission
         self._cost = cost
+        self._segments = 0
+
+    def count(self, segments: int) -> None:
+        """Note that the answer of the request will hold `segments` more.
+
+        Raises:
+            ApiError: `too_many_segments`.
+        """
+        self._segments += segments
+        limit = self._admission.max_request_segments
+        if self._segments > limit:
+            raise ApiError(
+                "too_many_segments",
+                f"the inputs of the request have more than {limit} segments together",
+                limit=limit,
+                actual=self._segments,
+                setting=setting_name("max_request_segments"),
+            )
 
     def extend(self, cost: int) -> bool:
         """Take more room if there is some."""

@@ -37,7 +37,7 @@ class Engine:
         self.settings = settings
         self.metrics = metrics
         self.draining = False
-        self.admission = Admission(settings.max_queue_segments)
+        self.admission = Admission(settings.max_queue_segments, settings.max_request_segments)
         self.scheduler = Scheduler(
             tokenizer.run,
             max_batch_segments=settings.max_batch_segments,
@@ -125,6 +125,7 @@ class Engine:
         try:
             while not reader.ended:
                 part = await reader.take(ahead.count)
+                lease.count(sum(window.segments for window in part))
                 if running is not None:
                     codes += _received(await running, timings)
                 running = self.scheduler.submit(part) if part else None

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     max_body_bytes: int = _limit(96 * 2**20, "bytes", "One request body.")
     max_held_bytes: int = _limit(384 * 2**20, "bytes", "All request bodies that are being answered.")
     max_inputs: int = _limit(64, "inputs", "Inputs of one request.")
+    max_json_values: int = _limit(262_144, "values", "Values in one JSON body; parsing holds up everybody.")
+    max_request_segments: int = _limit(36_000, "segments", "Segments of all inputs of one request.")
     max_codes_segments: int = _limit(65_536, "segments", "Segments of one /detokenize request.")
     max_queue_segments: int = _limit(16_384, "segments", "Cost of all admitted work.")
     max_open_media: int = _limit(16, "inputs", "Audio and video inputs that are being decoded at once.")

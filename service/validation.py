@@ -40,6 +40,10 @@ _SENTENCES = {
 }
 
 
+_LONGEST_NAME = 64
+"""Of a field that a client made up; no more of it is sent back."""
+
+
 class Fault(NamedTuple):
     """One wrong field: `param` is its place, `sentence` goes behind it."""
 
@@ -64,5 +68,5 @@ def _fault(details: ErrorDetails, tagged: bool) -> Fault:
 def _path(place: tuple[int | str, ...]) -> str:
     path = ""
     for step in place:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}"
+        path += f"[{step}]" if isinstance(step, int) else f".{step[:_LONGEST_NAME]}"
     return path.lstrip(".")

@@ -15,6 +15,7 @@ from rich.table import Table
 from tessera.bundle import DEMO, Bundle
 from tessera.codes import Encoding
 from tessera.errors import InputError
+from tessera.scores import percent
 from tessera.tokenizer import Tokenizer
 from tessera.windows import MODALITIES
 
@@ -72,7 +73,9 @@ def tokenize(
 
 
 def inspect(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")] = DEMO,
+    bundle: Annotated[
+        Path, typer.Argument(help="Folder of a bundle.", show_default="the demo bundle")
+    ] = DEMO,
 ) -> None:
     """Show what a bundle is: its model, time grid, graphs, parity and scores."""
     loaded = Bundle.load(bundle)
@@ -119,7 +122,9 @@ def inspect(
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")] = DEMO,
+    bundle: Annotated[
+        Path, typer.Argument(help="Folder of a bundle.", show_default="the demo bundle")
+    ] = DEMO,
 ) -> None:
     """Check every hash of a bundle and run a real batch of each modality through its graphs."""
     tokenizer = Tokenizer.load(bundle)
@@ -139,9 +144,9 @@ def _print_json(source: Path | str, encoding: Encoding) -> None:
 
 
 def _scores_table(directions: Any) -> Table:
-    table = Table("probe fitted on -> tested on", "accuracy", title="held-out clips, mean and 95 % interval")
+    table = Table("probe fitted on -> tested on", "accuracy", title="held-out clips")
     for name, value in directions.items():
-        table.add_row(name, f"{100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} %")
+        table.add_row(name, percent(value))
     return table
 
 

@@ -171,9 +171,15 @@ class VideoReader(MediaReader[Frames]):
         if quarters % 2:
             width, height = height, width
         try:
-            scaled = self._scaler.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+            picture = scale(self._scaler, frame, width, height)
         except FAULTS:
             raise InputError(
                 "unsupported_media", "the pixel format of the video is not one we read"
             ) from None
-        return np.rot90(scaled.to_ndarray(), quarters)
+        return np.rot90(picture, quarters)
+
+
+def scale(scaler: VideoReformatter, frame: av.VideoFrame, width: int, height: int) -> Picture:
+    """`frame` in RGB, stretched to `width` x `height`: what every picture goes through, in training too."""
+    scaled = scaler.reformat(frame, width, height, "rgb24", interpolation=_SCALING, threads=1)
+    return np.asarray(scaled.to_ndarray(), np.uint8)

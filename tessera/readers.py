@@ -18,6 +18,7 @@ from tessera.containers import MediaFile, Source, readable
 from tessera.errors import InputError
 from tessera.limits import Limits, Truncate
 
+_SHORTEST_SEC = 0.001
 _Window = TypeVar("_Window")
 
 
@@ -35,8 +36,12 @@ class Excerpt:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start_sec) and self.start_sec >= 0):
             raise InputError("invalid_value", "start_sec must be a number of seconds, 0 or more")
-        if self.end_sec is not None and not (math.isfinite(self.end_sec) and self.end_sec > self.start_sec):
-            raise InputError("invalid_value", "end_sec must be greater than start_sec")
+        if self.end_sec is not None and not (
+            math.isfinite(self.end_sec) and self.end_sec - self.start_sec >= _SHORTEST_SEC
+        ):
+            raise InputError(
+                "invalid_value", "end_sec must be greater than start_sec by a millisecond or more"
+            )
 
 
 class MediaReader(ABC, Generic[_Window]):

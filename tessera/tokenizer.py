@@ -24,6 +24,9 @@ from tessera.windows import Modality, Window, WindowCodes
 
 _BATCH_WINDOWS = 8
 
+# Beyond it distances overflow float32, and the codes would be wrong without a word.
+_LARGEST_FEATURE = 1e6
+
 
 class Tokenizer:
     """Turns audio, video and text into codes of one alphabet.
@@ -186,8 +189,8 @@ class Tokenizer:
                 f"{modality} features have shape [segments, {', '.join(map(str, expected))}], "
                 f"not {list(features.shape)}",
             )
-        if not np.isfinite(features).all():
-            raise InputError("invalid_value", "features must be finite numbers")
+        if not (np.abs(features) <= _LARGEST_FEATURE).all():
+            raise InputError("invalid_value", "features must be finite numbers of at most a million")
         size = self.manifest.time_grid.window_segments
         if len(features) > size * self.max_windows:
             raise self.limits.exceeded("max_media_seconds", "media_too_long", len(features), "segments")

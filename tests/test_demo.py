@@ -7,11 +7,13 @@ import pytest
 
 from tessera import Tokenizer
 from tessera.bundle import DEMO
+from tessera.scores import percent
 from training.data.clips import write_mp4, write_wav
 from training.data.world import EVENTS, World
 from training.evaluation.probe import cross_modal_accuracy
 
-PER_EVENT = 2
+FIT, TEST = 3, 2
+"""Clips of each event that the probe is fitted on, and others that it is tested on."""
 
 
 def test_it_is_under_eight_megabytes() -> None:
@@ -26,21 +28,21 @@ def test_its_card_states_scores_of_five_seeds() -> None:
     assert len(directions) == 6
     card = (DEMO / "README.md").read_text()
     for name, value in directions.items():
-        assert f"| {name} | {100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} % |" in card
+        assert f"| {name} | {percent(value)} |" in card
 
 
 @pytest.fixture(scope="module")
 def pooled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    """Pooled embeddings of real files of clips that lie behind every split, by modality, with labels."""
+    """Pooled embeddings of real files, as `tessera data world` writes them, of clips that lie behind every split."""
     tokenizer, folder = Tokenizer.load(), tmp_path_factory.mktemp("world")
     data = tokenizer.manifest.provenance.recipe["data"]
     assert isinstance(data, dict)
     world, first = World(**data["world"]), data["clips"]["test"] + 1_000 * len(EVENTS)
     rows: dict[str, list[np.ndarray]] = {"audio": [], "video": [], "text": [], "labels": []}
-    for index in range(PER_EVENT * len(EVENTS)):
+    for index in range((FIT + TEST) * len(EVENTS)):
         clip = world.clip("test", first + index)
         write_wav(folder / "clip.wav", clip)
-        write_mp4(folder / "clip.mp4", clip, fps=8, height=112, width=112, with_sound=False)
+        write_mp4(folder / "clip.mp4", clip, fps=8, with_sound=False)
         rows["audio"].append(tokenizer.encode(folder / "clip.wav").pooled)
         rows["video"].append(tokenizer.encode(folder / "clip.mp4").pooled)
         rows["text"].append(tokenizer.encode_text(clip.caption).pooled)
@@ -49,9 +51,10 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 
 
 def test_a_probe_fitted_on_one_modality_works_on_the_others(pooled: dict[str, np.ndarray]) -> None:
-    """A small version of the card's protocol on raw files: far above the 3.6 % of chance in every direction."""
-    labels = pooled["labels"]
-    vectors = {name: pooled[name] for name in ("audio", "video", "text")}
-    accuracies = cross_modal_accuracy(vectors, labels, vectors, labels)  # type: ignore[arg-type]
-    for (source, target), accuracy in accuracies.items():
-        assert accuracy > 0.4, (source, target)
+    """The card's protocol on raw files, with far fewer clips: far above the 3.6 % of chance in every direction."""
+    cut = FIT * len(EVENTS)
+    fit = {name: pooled[name][:cut] for name in ("audio", "video", "text")}
+    test = {name: pooled[name][cut:] for name in ("audio", "video", "text")}
+    accuracies = cross_modal_accuracy(fit, pooled["labels"][:cut], test, pooled["labels"][cut:])  # type: ignore[arg-type]
+    for pair, accuracy in accuracies.items():
+        assert accuracy > 0.5, (pair, accuracies)

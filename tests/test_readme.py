@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tessera import Tokenizer
+from tessera.scores import percent
 from tests.conftest import require
 from tests.service.running import RunningServer, running_server
 
@@ -64,4 +65,4 @@ def test_the_scores_are_those_of_the_demo_bundle() -> None:
     directions = Tokenizer.load().manifest.provenance.scores["directions"]
     assert isinstance(directions, dict)
     for name, value in directions.items():
-        assert f"| {name} | {100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} % |" in README
+        assert f"| {name} | {percent(value)} |" in README

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tessera.cli import require_extra
+from tessera.errors import TrainingError
+from tessera.scores import percent
 
 if TYPE_CHECKING:
     from training.config import Recipe
@@ -65,6 +67,9 @@ def evaluate(
     keep: Annotated[
         int | None, typer.Option(help="Channels of the codebook that TOC keeps.  [default: all]", min=1)
     ] = None,
+    toc_lambda: Annotated[
+        float, typer.Option(help="TOC's weight of variance against similarity.", min=0.0, max=1.0)
+    ] = 0.3,
     cache: CacheOption = Path("runs/cache"),
 ) -> None:
     """Score runs on held-out clips: a probe fitted on the codes of one modality, tested on those of another."""
@@ -77,17 +82,20 @@ def evaluate(
     checkpoints = [latest_checkpoint(run) for run in runs]
     loaded = [load_model(checkpoint) for checkpoint in checkpoints]
     recipe = loaded[0][1]
+    _require_seeds_of_one_recipe([recipe for _, recipe, _ in loaded])
     tokenizer_json = (checkpoints[0] / "tokenizer.json").read_text()
     fit, test = (_features(recipe, split, tokenizer_json, cache) for split in ("validation", "test"))
-    scores = score([(recipe.training.seed, model) for model, recipe, _ in loaded], fit, test, keep)
-    table = Table("fitted on -> tested on", "accuracy", title=f"held out, {len(loaded)} seeds")
+    scores = score(
+        [(recipe.training.seed, model) for model, recipe, _ in loaded], fit, test, keep, toc_lambda
+    )
+    table = Table("fitted on -> tested on", "accuracy", title=f"held-out clips, seeds: {len(loaded)}")
     rows = {
         **scores["directions"],
         "mean": scores["mean"],
         **{f"{m} alone": s for m, s in scores["within"].items()},
     }
     for name, value in rows.items():
-        table.add_row(name, f"{100 * value['mean']:.1f} ± {100 * value['half_width']:.1f} %")
+        table.add_row(name, percent(value))
     Console().print(table)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +150,14 @@ def world(
 
     write_clips(out, World(seed=seed), "test", clips)
     write_contact_sheet(out / "events.png", World(seed=seed))
+
+
+def _require_seeds_of_one_recipe(recipes: list[Recipe]) -> None:
+    """An interval over seeds means something for different seeds of one recipe alone."""
+    if len({recipe.training.seed for recipe in recipes}) < len(recipes):
+        raise TrainingError("the runs must have different seeds")
+    if any(recipe.with_training(seed=0) != recipes[0].with_training(seed=0) for recipe in recipes):
+        raise TrainingError("the runs are of different recipes; score them apart")
 
 
 def _features(recipe: Recipe, split: Split, tokenizer_json: str, cache: Path) -> FeatureSet:

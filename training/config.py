@@ -81,7 +81,11 @@ class LossConfig(_Part):
 
 
 class TrainingConfig(_Part):
-    """The optimisation. `crop`: each step sees a random stretch of that many seconds of sound and picture."""
+    """The optimisation.
+
+    `crop`: each step sees a random stretch of that many seconds of sound and picture, and in half of the texts a
+    random part of the words, so that inference on one second or one word is what was trained.
+    """
 
     steps: Positive = 2000
     batch_size: Annotated[int, Field(ge=2)] = 80

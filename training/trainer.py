@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import signal
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, Protocol, Self
 
 import torch
 from rich.console import Console
@@ -55,11 +58,11 @@ def train(
 
     Every `save_every` steps a checkpoint is written, with `extra_files` beside the weights; TensorBoard logs
     go to `run/logs`. `resume` goes on from the latest checkpoint of `run`, or from the one it names, and ends
-    with the same weights as a run that was never stopped.
+    with the same weights as a run that was never stopped. Ctrl-C and SIGTERM save the step that is being made.
 
     Raises:
         TrainingError: too few clips, a run that is there already, a loss or gradient that is no number, a
-            checkpoint of another recipe or one that cannot be written.
+            checkpoint of another recipe or one that cannot be written; or the run was stopped.
     """
     config = recipe.training
     if len(dataset) < config.batch_size:
@@ -67,7 +70,7 @@ def train(
     loop = _Loop(task, recipe, console or Console(stderr=True))
     first = loop.resume(resume if isinstance(resume, Path) else run) if resume else loop.begin(run)
     writer = SummaryWriter(str(run / "logs"), purge_step=first)
-    with closing(writer), loop.progress(first) as progress:
+    with closing(writer), loop.progress(first) as progress, StopSignal() as stop:
         bar = progress.task_ids[0]
         for step in range(first, config.steps):
             batch = dataset.batch(sampled_indices(len(dataset), step, config))
@@ -76,8 +79,13 @@ def train(
             if (step + 1) % config.log_every == 0:
                 for name, value in figures.items():
                     writer.add_scalar(name, value, step + 1)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
+            last = step + 1 == config.steps
+            if (step + 1) % config.save_every == 0 or last or stop.asked:
                 loop.saved = save_checkpoint(run, step + 1, task, recipe, loop.state, extra_files or {})
+            if stop.asked and not last:
+                raise TrainingError(
+                    f"stopped after step {step + 1}, which is saved; --resume goes on from it"
+                )
     assert loop.saved is not None, "the last step saves. This is a bug."
     return loop.saved
 
@@ -103,6 +111,28 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     if config.schedule == "constant":
         return config.learning_rate
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+class StopSignal:
+    """Ctrl-C and SIGTERM as a question that is answered between two steps, so that nothing is lost by half."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        # Only the main thread may handle signals; elsewhere nobody can send one either.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
 
 
 class _Loop:
@@ -132,7 +162,7 @@ class _Loop:
         """Take up a checkpoint and say which step it was saved after."""
         checkpoint = latest_checkpoint(run)
         saved = load_recipe(checkpoint)
-        if saved.with_training(steps=1) != self.recipe.with_training(steps=1):
+        if _result_of(saved) != _result_of(self.recipe):
             raise TrainingError(f"'{checkpoint}' was trained with another recipe; resume it with its own")
         load_weights(checkpoint, self.task)
         self.saved = checkpoint
@@ -213,6 +243,13 @@ class _Loop:
                 f"for {self.collapsed_steps} steps",
                 style="yellow",
             )
+
+
+def _result_of(recipe: Recipe) -> Recipe:
+    """`recipe` without what changes nothing in the steps that are taken: how often it logs and how far it goes."""
+    # The cosine reaches zero at the last step, so there the number of steps matters.
+    steps = {} if recipe.training.schedule == "cosine" else {"steps": 1}
+    return recipe.with_training(log_every=1, save_every=1, **steps)
 
 
 def _parameters(modules: Iterable[nn.Module]) -> list[nn.Parameter]:

@@ -121,6 +121,12 @@ def test_keeping_more_channels_than_there_are(tiny_run: Path, tmp_path: Path, ke
         export_bundle(tiny_run, tmp_path / "out", ExportSettings(keep=keep), {}, QUIET)
 
 
+def test_scores_of_another_model_are_not_put_on_the_card(tiny_run: Path, tmp_path: Path) -> None:
+    scores = {"seeds": [RECIPE.training.seed], "kept_channels": 32, "toc_lambda": 0.3}
+    with pytest.raises(TrainingError, match=r"this export is of 0, 16 and 0\.3"):
+        export_bundle(tiny_run, tmp_path / "out", ExportSettings(keep=16, scores=scores), {}, QUIET)
+
+
 def test_a_checkpoint_of_another_schema(tiny_run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
     config = json.loads((copy / "config.json").read_text())

@@ -347,3 +347,35 @@ def test_a_bad_deadline_is_refused(client: httpx.Client, value: str) -> None:
     headers = {b"x-request-timeout-ms": value.encode("latin-1")}
     error = refused(client.get("/version", headers=headers), "invalid_value")
     assert error["param"] == "X-Request-Timeout-Ms"
+
+
+def test_a_field_name_of_a_client_comes_back_short(client: httpx.Client) -> None:
+    entry = {"type": "text", "text": "a dog", "x" * 50_000: 1}
+    error = refused(client.post("/tokenize", json={"inputs": [entry]}), "invalid_value")
+    assert len(error["message"]) < 200
+
+
+def test_texts_that_are_short_alone_are_bounded_together(client: httpx.Client) -> None:
+    inputs = [{"type": "text", "text": "a " * 9_000} for _ in range(5)]
+    error = refused(client.post("/tokenize", json={"inputs": inputs}, timeout=120), "too_many_segments")
+    assert error["setting"] == "TESSERA_MAX_REQUEST_SEGMENTS"
+
+
+def test_a_body_of_a_million_empty_lists_is_not_parsed(client: httpx.Client) -> None:
+    body = b'{"inputs":[' + b"[]," * 1_000_000 + b"[]]}"
+    error = refused(client.post("/tokenize", content=body, headers=JSON), "body_too_large")
+    assert error["setting"] == "TESSERA_MAX_JSON_VALUES"
+
+
+@pytest.mark.parametrize("value", [1e7, -1e19, 3e38])
+def test_features_too_large_for_float32_distances_are_refused(client: httpx.Client, value: float) -> None:
+    data = np.full((1, 128), value, "<f4").tobytes()
+    entry = {
+        "type": "features",
+        "modality": "audio",
+        "dtype": "float32",
+        "shape": [1, 128],
+        "data": b64(data),
+    }
+    error = refused(client.post("/tokenize", json={"inputs": [entry]}), "invalid_value")
+    assert "million" in error["message"]

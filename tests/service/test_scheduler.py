@@ -192,7 +192,7 @@ def test_a_batch_that_hangs_is_not_alive() -> None:
 
 @given(steps=st.lists(st.tuples(st.sampled_from(["admit", "extend", "release"]), st.integers(1, 40))))
 def test_admitted_cost_never_exceeds_the_capacity_and_all_comes_back(steps: list[tuple[str, int]]) -> None:
-    admission = Admission(100)
+    admission = Admission(100, 1_000)
     leases = []
     for action, cost in steps:
         if action == "admit":
@@ -215,6 +215,6 @@ def test_admitted_cost_never_exceeds_the_capacity_and_all_comes_back(steps: list
 
 def test_a_request_that_could_never_fit_is_not_told_to_retry() -> None:
     with pytest.raises(ApiError) as caught:
-        Admission(100).admit(101)
+        Admission(100, 1_000).admit(101)
     assert caught.value.code == "too_many_inputs"
     assert not caught.value.spec.retryable

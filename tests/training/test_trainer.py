@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +208,44 @@ def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
     run(tmp_path, small_recipe(training={"steps": 3}))
     with pytest.raises(TrainingError, match="was trained with another recipe"):
         run(tmp_path, small_recipe(training={"learning_rate": 1.0}), resume=True)
+
+
+class Interrupted(RandomClips):
+    """Clips whose second batch is asked for while somebody stops the process."""
+
+    def __init__(self, recipe: Recipe, number: signal.Signals) -> None:
+        super().__init__(recipe)
+        self.number, self.asked = number, 0
+
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        self.asked += 1
+        if self.asked == 2:
+            os.kill(os.getpid(), self.number)
+        return super().batch(indices)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_saves_its_step_and_goes_on_exactly(tmp_path: Path, number: signal.Signals) -> None:
+    recipe = small_recipe()
+    seed_everything(recipe.training.seed)
+    with pytest.raises(TrainingError, match="stopped after step 2, which is saved"):
+        train(FCID(recipe), Interrupted(recipe, number), recipe, tmp_path / "a", console=QUIET)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    resumed = run(tmp_path / "a", recipe, resume=True)
+    assert_same(resumed, run(tmp_path / "b", recipe))
+
+
+def test_a_cosine_is_not_resumed_to_another_end(tmp_path: Path) -> None:
+    cosine = {"schedule": "cosine"}
+    run(tmp_path, small_recipe(training=cosine))
+    with pytest.raises(TrainingError, match="another recipe"):
+        run(tmp_path, small_recipe(training={**cosine, "steps": 9}), resume=True)
+
+
+def test_logging_more_often_is_no_other_recipe(tmp_path: Path) -> None:
+    run(tmp_path, small_recipe())
+    longer = run(tmp_path, small_recipe(training={"steps": 7, "log_every": 2}), resume=True)
+    assert longer.name == "step-000007"
 
 
 def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path: Path) -> None:

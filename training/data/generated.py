@@ -13,8 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+import av
 import numpy as np
 import torch
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from rich.progress import track
@@ -24,14 +26,16 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 from tessera.bundle import TimeGrid
 from tessera.errors import TrainingError
 from tessera.limits import Limits
+from tessera.picture import scale
 from tessera.text import WordSlots
 from training.backbones.catalogue import text_backbone
 from training.backbones.classic import ClassicAudio, ClassicText, ClassicVideo
 from training.data.features import FeatureSet
-from training.data.world import EVENTS, Split, World
+from training.data.world import EVENTS, Clip, Split, World
 
 _CAPTIONS_FOR_VOCABULARY = 6_000
-_FORMAT = 1  # raise it when clips or backbones change, so that no stale cache is read
+_FILM_SIZES = ((112, 112), (120, 160), (180, 240), (240, 320))
+_FORMAT = 2  # raise it when clips or backbones change, so that no stale cache is read
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,27 @@ def _media(
 
 
 def _clip_features(world: World, split: Split, index: int) -> tuple[NDArray[np.float32], NDArray[np.float16]]:
-    clip, spec = world.clip(split, index), ClassicVideo.spec
+    clip = world.clip(split, index)
     with torch.no_grad():
         audio = _audio_backbone()(torch.from_numpy(clip.waveform())[None])
-        frames = clip.frames(spec.frames_per_segment, spec.height, spec.width)
-        video = _video_backbone()(torch.from_numpy(frames)[None])
+        video = _video_backbone()(torch.from_numpy(filmed(clip, _film_size(split, index)))[None])
     return audio.numpy(), video.numpy().astype(np.float16)
+
+
+def _film_size(split: Split, index: int) -> tuple[int, int]:
+    """Training sees pictures of several sizes, as users send them; the held-out clips have that of our own files."""
+    return _FILM_SIZES[index % len(_FILM_SIZES)] if split == "train" else _FILM_SIZES[-1]
+
+
+def filmed(clip: Clip, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The picture of `clip` at height x width `size`, scaled to the backbone's as a decoded frame is."""
+    spec, scaler = ClassicVideo.spec, VideoReformatter()
+    frames = clip.frames(spec.frames_per_segment, *size)
+    pictures = [
+        scale(scaler, av.VideoFrame.from_ndarray(frame, format="rgb24"), spec.width, spec.height)
+        for frame in frames.reshape(-1, *size, 3)
+    ]
+    return np.stack(pictures).reshape(*frames.shape[:2], spec.height, spec.width, 3)
 
 
 def _text(tokenizer_json: str, caption: str) -> NDArray[np.float32]:

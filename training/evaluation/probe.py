@@ -21,17 +21,17 @@ Direction = tuple[Modality, Modality]
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean and 95 % confidence half-width over seeds (Student's t)."""
+    """Mean and 95 % confidence half-width over seeds (Student's t); a single seed has no interval."""
 
     mean: float
-    half_width: float
+    half_width: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Interval:
-        """Of at least one value; a single one has an infinite interval."""
+        """Of at least one value."""
         count = len(values)
         if count < 2:
-            return cls(float(np.mean(values)), float("inf"))
+            return cls(float(np.mean(values)), None)
         spread = float(np.std(values, ddof=1)) / count**0.5
         return cls(float(np.mean(values)), float(stats.t.ppf(0.975, count - 1)) * spread)
 

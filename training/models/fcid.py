@@ -156,7 +156,7 @@ class FCID(TaskModule):
             **self._commitment(state),
             **self._club_bounds(state),
             "cmcm": code_matching_loss(
-                {name: self.codebook.distances(g).unsqueeze(1) for name, g in state.general.items()},
+                {name: squared.unsqueeze(1) for name, squared in state.quantized.distances.items()},
                 self.recipe.losses.variant,
             ),
             "cpc": self._cpc(state),

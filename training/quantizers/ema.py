@@ -37,6 +37,7 @@ class Quantized:
     codes: dict[str, Tensor]  # [...]
     rows: dict[str, Tensor]  # [..., D]: the codebook rows before this step's update, without gradient
     vectors: dict[str, Tensor]  # [..., D]: straight-through, the gradient goes to the latents unchanged
+    distances: dict[str, Tensor]  # [..., K]: squared, to the codebook before this step's update
 
 
 class EMACodebook(nn.Module):
@@ -68,13 +69,8 @@ class EMACodebook(nn.Module):
             return self.paper_table
         return self.sums / self.counts.unsqueeze(-1)
 
-    def distances(self, latents: Tensor) -> Tensor:
-        """Squared Euclidean distances [..., K] of `latents` [..., D] to all codes."""
-        with torch.autocast(latents.device.type, enabled=False):
-            return self._distances(latents)
-
-    def _distances(self, latents: Tensor) -> Tensor:
-        table = self.table
+    def _distances(self, latents: Tensor, table: Tensor) -> Tensor:
+        """Squared Euclidean distances [..., K] of `latents` [..., D] to the rows of `table`."""
         latents = latents.to(table.dtype)
         squares = latents.square().sum(-1, keepdim=True) + table.square().sum(-1)
         return squares - 2 * (latents @ table.T)
@@ -84,7 +80,7 @@ class EMACodebook(nn.Module):
 
         Inference: exported as it stands, so nothing here may depend on values.
         """
-        squared = self._distances(latents)
+        squared = self._distances(latents, self.table)
         codes = squared.argmin(dim=-1)
         distances = squared.clamp(min=0).sqrt()
         nearest = distances.gather(-1, codes.unsqueeze(-1)).squeeze(-1)
@@ -106,11 +102,12 @@ class EMACodebook(nn.Module):
             self._start(detached)
         codes = {name: self.assign(z).codes for name, z in detached.items()}
         table = self.table.clone()
+        distances = {name: self._distances(z, table) for name, z in latents.items()}
         rows = {name: F.embedding(index, table) for name, index in codes.items()}
         vectors = {name: z + (rows[name] - z).detach() for name, z in latents.items()}
         if self.training:
             self._update(detached, codes)
-        return Quantized(codes, rows, vectors)
+        return Quantized(codes, rows, vectors, distances)
 
     def usage(self, codes: Mapping[str, Tensor]) -> dict[str, float]:
         """Of one batch's `codes`: perplexity and share of the codebook in use, overall and by modality."""
