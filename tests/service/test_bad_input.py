@@ -172,7 +172,7 @@ BAD_JSON = {
     "NaN": b'{"inputs": [{"type": "audio", "data": "", "start_sec": NaN}]}',
     "infinity": b'{"inputs": [{"type": "audio", "data": "", "start_sec": -Infinity}]}',
     "a key twice": b'{"inputs": [{"type": "text", "type": "audio", "text": "dog"}]}',
-    "deep lists": b"[" * 1_000_000,
+    "deep lists": b"[" * 200_000,
     "deep closed lists": b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "deep objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     "a number of a million digits": b'{"inputs": ' + b"9" * 1_000_000 + b"}",
