@@ -24,6 +24,6 @@ def test_the_bench_measures_every_modality_bare_and_served(
     assert cases == features | {("audio", 1), ("video", 1), ("text", 1), ("text", 32)}
     for figure in report["figures"]:
         bare, served = figure["bare_windows_per_second"], figure["served_windows_per_second"]
-        assert figure["efficiency"] == pytest.approx(served / bare, abs=1e-2)
+        assert figure["efficiency"] == pytest.approx(served / bare, rel=0.05, abs=0.01)
         assert served > 0
         assert 0 <= figure["decode_share"] < 1
