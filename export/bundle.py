@@ -102,11 +102,13 @@ def export_bundle(
 
 def _open(checkpoint: Path, settings: ExportSettings) -> _Source:
     model, recipe, step = load_model(checkpoint)
+    if not isinstance(model, FCID) or recipe.half is not None or recipe.codebook.quantizer != "vq":
+        raise TrainingError(f"'{checkpoint}' is a {recipe.method} model; FCID alone can be exported so far")
     try:
         tokenizer_json = (checkpoint / TOKENIZER).read_text()
     except OSError:
         raise TrainingError(f"the checkpoint has no {TOKENIZER} beside its weights") from None
-    table = model.codebook.table
+    table = next(model.levels()).table()
     keep = table.shape[1] if settings.keep is None else settings.keep
     return _Source(
         model=model.eval(),
@@ -193,7 +195,7 @@ def _write_rest(
     graphs: dict[str, GraphSpec],
     parity: dict[Modality, ModalityParity],
 ) -> None:
-    table = source.model.codebook.table.detach().numpy().astype(np.float32)
+    table = next(source.model.levels()).table().detach().numpy().astype(np.float32)
     files = {CODEBOOK: save_safetensors({"codebook": table[None]}), TOKENIZER: source.tokenizer_json.encode()}
     manifest = Manifest(
         schema_version=1,

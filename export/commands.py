@@ -42,7 +42,7 @@ def export(
     console = Console()
     folder = latest_checkpoint(checkpoint)
     settings = ExportSettings(name, keep, toc_lambda, _read_scores(scores) if scores else None)
-    recorded = recorded_windows(load_recipe(folder), (folder / "tokenizer.json").read_bytes())
+    recorded = recorded_windows(load_recipe(folder)[0], (folder / "tokenizer.json").read_bytes())
     bundle = export_bundle(folder, out, settings, recorded, console)
     size = sum(file.stat().st_size for file in out.iterdir())
     console.print(f"{out}: {bundle.manifest.name}, {size / 1e6:.1f} MB, {bundle.revision[:19]}...")

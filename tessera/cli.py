@@ -69,6 +69,13 @@ def build_app() -> typer.Typer:
     app.callback()(_root)
     for entry in sorted(entry_points(group="tessera.commands"), key=_position):
         _register(app, entry)
+    # Each room measures itself, under one name.
+    if benches := sorted(entry_points(group="tessera.bench"), key=_position):
+        bench = typer.Typer(no_args_is_help=True, help="Measure what is done against what could be done.")
+        bench.callback()(_bench)
+        for entry in benches:
+            _register(bench, entry)
+        app.add_typer(bench, name="bench")
     return app
 
 
@@ -79,6 +86,10 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+def _bench() -> None:
+    """Keep a bench a subcommand, however few there are."""
 
 
 def _position(entry: EntryPoint) -> int:

@@ -83,8 +83,8 @@ def by_torch(checkpoint: Path, windows: list[Window]) -> tuple[np.ndarray, np.nd
             features = backbone(
                 **{name: torch.from_numpy(array)[None] for name, array in window.inputs.items()}
             )
-            latents.append(model.segment_latents(window.modality, features))
-            assigned = model.codebook.assign(latents[-1])
-            codes.append(assigned.codes[0].numpy())
-            margins.append(assigned.margins[0].numpy())
+            latents += model.segment_latents(window.modality, features)
+            assigned = model.segment_codes(window.modality, features)
+            codes.append(assigned.codes[0, :, 0].numpy())
+            margins.append(assigned.margins[0, :, 0].numpy())
     return np.concatenate(codes), np.concatenate(margins), torch.cat(latents, dim=1)[0].numpy()

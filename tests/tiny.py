@@ -12,7 +12,8 @@ from training.config import Recipe
 from training.data.features import FeatureSet
 from training.data.generated import GeneratedData
 from training.models.fcid import FCID
-from training.trainer import seed_everything, train
+from training.randomness import seed_everything
+from training.trainer import train
 
 QUIET = Console(quiet=True)
 
@@ -20,6 +21,7 @@ RECIPE = Recipe.parse(
     {
         "name": "tiny",
         "model": {
+            "layers": 1,
             "dim": 32,
             "feed_forward": 64,
             "audio_dim": 128,

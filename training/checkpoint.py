@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,37 +16,36 @@ from torch import Tensor, nn
 
 from tessera.errors import TrainingError
 from training.config import Recipe
-from training.models.fcid import FCID
+from training.models.catalogue import build_model
+from training.models.task import TaskModule
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CONFIG, MODEL, OPTIMIZER = "config.json", "model.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """What a resumed run needs besides the weights: optimisers and the state of the random generator."""
+    """What a resumed run needs besides the weights: the optimisers."""
 
     optimizers: Mapping[str, torch.optim.Optimizer]
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything as named tensors."""
-        tensors = {"rng": torch.get_rng_state()}
+        tensors: dict[str, Tensor] = {}
         for name, optimizer in self.optimizers.items():
             for index, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"{name}.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
         return tensors
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Put the optimisers and the random generator back to where `tensors` were taken.
+        """Put the optimisers back to where `tensors` were taken.
 
         Raises:
             TrainingError: `tensors` are not those of these optimisers.
         """
-        expected = {"rng", *(f"{name}.{index}" for name, index in self._parameters())}
-        found = {"rng" if key == "rng" else key.rpartition(".")[0] for key in tensors}
-        if "rng" not in found or not found <= expected:
+        expected = {f"{name}.{index}" for name, index in self._parameters()}
+        if not {key.rpartition(".")[0] for key in tensors} <= expected:
             raise TrainingError("the optimiser state of the checkpoint is that of another model")
-        torch.set_rng_state(tensors["rng"])
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, value in tensors.items():
@@ -104,23 +104,14 @@ def latest_checkpoint(run: Path) -> Path:
     return max(found, key=lambda folder: (len(folder.name), folder.name))
 
 
-def load_recipe(checkpoint: Path) -> Recipe:
-    """The recipe of a checkpoint.
-
-    Raises:
-        TrainingError: it has no config that can be read, or one of another schema version.
-    """
-    return _read_config(checkpoint)[0]
-
-
-def load_model(checkpoint: Path) -> tuple[FCID, Recipe, int]:
+def load_model(checkpoint: Path) -> tuple[TaskModule[Any], Recipe, int]:
     """The model of a checkpoint in evaluation mode, its recipe and its step.
 
     Raises:
         TrainingError: the checkpoint is damaged, of another schema version, or of another model.
     """
-    recipe, step = _read_config(checkpoint)
-    model = FCID(recipe)
+    recipe, step = load_recipe(checkpoint)
+    model = build_model(recipe)
     load_weights(checkpoint, model)
     return model.eval(), recipe, step
 
@@ -143,17 +134,21 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
     model.load_state_dict(tensors)
 
 
-def load_training_state(checkpoint: Path, state: TrainingState) -> int:
-    """Restore `state` from a checkpoint and say which step it was taken after.
+def load_training_state(checkpoint: Path, state: TrainingState) -> None:
+    """Restore `state` from a checkpoint.
 
     Raises:
-        TrainingError: it is damaged.
+        TrainingError: it is damaged, or was imported without one.
     """
     state.restore(_read_tensors(checkpoint / OPTIMIZER))
-    return _read_config(checkpoint)[1]
 
 
-def _read_config(checkpoint: Path) -> tuple[Recipe, int]:
+def load_recipe(checkpoint: Path) -> tuple[Recipe, int]:
+    """The recipe of a checkpoint, and the step it was saved after.
+
+    Raises:
+        TrainingError: it has no config that can be read, or one of another schema version.
+    """
     try:
         config = json.loads((checkpoint / CONFIG).read_text())
         version, step, recipe = config["schema_version"], int(config["step"]), config["recipe"]

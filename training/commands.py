@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,16 @@ if TYPE_CHECKING:
     from training.data.features import FeatureSet
     from training.data.world import Split
 
-require_extra("train", "torch", "sklearn", "tensorboard")
+require_extra("train", "torch", "sklearn", "tensorboard", "lightning_fabric", "matplotlib")
+
+
+class DeviceName(StrEnum):
+    """Where training computes."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
 
 CacheOption = Annotated[Path, typer.Option("--cache", help="Folder where features are kept between runs.")]
 
@@ -25,10 +35,16 @@ CacheOption = Annotated[Path, typer.Option("--cache", help="Folder where feature
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe in training/recipes, or a path to one.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints and TensorBoard logs.")
+        Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints, logs and report.html.")
     ],
     seed: Annotated[int | None, typer.Option(help="Seed of the training.  [default: the recipe's]")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps to train for.  [default: the recipe's]")] = None,
+    device: Annotated[
+        DeviceName, typer.Option(help="Where to compute; auto takes a GPU where there is one.")
+    ] = DeviceName.AUTO,
+    devices: Annotated[
+        int, typer.Option(help="How many GPUs, or processes on the CPU, share each batch.", min=1)
+    ] = 1,
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; 1 is best for a small model beside others.", min=1)
     ] = None,
@@ -37,13 +53,18 @@ def train(
     ] = False,
     cache: CacheOption = Path("runs/cache"),
 ) -> None:
-    """Train a model. Stop it at any time; --resume goes on with the same result as if it had never stopped."""
+    """Train a model. Stop it at any time; --resume goes on with the same result as if it had never stopped.
+
+    Under torchrun, which starts the processes itself, --devices is what it says.
+    """
     import torch
 
     from training.config import Recipe
     from training.data.generated import GeneratedData
-    from training.models.fcid import FCID
-    from training.trainer import seed_everything
+    from training.devices import open_fabric
+    from training.distributed import rank
+    from training.models.catalogue import build_model
+    from training.randomness import seed_everything
     from training.trainer import train as run
 
     if threads:
@@ -52,13 +73,23 @@ def train(
     changes = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
     settings = settings.with_training(**changes)
     data = GeneratedData.of(settings.data)
-    tokenizer_json = data.tokenizer_json()
-    clips = data.features("train", tokenizer_json, cache)
+    fabric = open_fabric(settings.training, device.value, devices)
+    # One process makes the features that the others then map.
+    with fabric.rank_zero_first():
+        tokenizer_json = data.tokenizer_json()
+        clips = data.features("train", tokenizer_json, cache)
     seed_everything(settings.training.seed)
     checkpoint = run(
-        FCID(settings), clips, settings, out, resume=resume, extra_files={"tokenizer.json": tokenizer_json}
+        build_model(settings),
+        clips,
+        settings,
+        out,
+        resume=resume,
+        extra_files={"tokenizer.json": tokenizer_json},
+        fabric=fabric,
     )
-    print(checkpoint)
+    if rank() == 0:
+        print(checkpoint)
 
 
 def evaluate(
@@ -100,23 +131,6 @@ def evaluate(
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(scores, indent=1) + "\n")
-
-
-def toc(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, or a run: its latest checkpoint is taken.")
-    ],
-    keep: Annotated[int, typer.Option(help="Channels to keep.")],
-    toc_lambda: Annotated[float, typer.Option(min=0.0, max=1.0, help="Weight of variance.")] = 0.3,
-) -> None:
-    """Show which channels of a codebook TOC keeps, and their scores."""
-    from training.checkpoint import latest_checkpoint, load_model
-    from training.toc import channel_scores, select_channels
-
-    table = load_model(latest_checkpoint(checkpoint))[0].codebook.table
-    scores = channel_scores(table, lambda_=toc_lambda)
-    kept = select_channels(table, keep, lambda_=toc_lambda)
-    print(json.dumps({"kept": list(kept), "scores": [float(score) for score in scores]}))
 
 
 data = typer.Typer(no_args_is_help=True, help="Make and look at training data.")

@@ -65,7 +65,7 @@ def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_r
     frames = torch.from_numpy(clip.frames(spec.frames_per_segment, spec.height, spec.width))[None]
     with torch.no_grad():
         features = ClassicVideo().eval()(frames)
-        codes, margins = model.codebook.assign(model.segment_latents("video", features))
+        codes, margins = (part[..., 0] for part in model.segment_codes("video", features))
     served = tokenizer.encode_features("video", features[0].numpy())
     differ = codes[0].numpy() != served.codes[:, 0]
     assert (margins[0].numpy()[differ] < EPSILON).all()
@@ -74,11 +74,11 @@ def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_r
 def test_the_mask_is_baked_in_after_assignment(bundle_dir: Path, tiny_run: Path) -> None:
     model, _, _ = load_model(tiny_run)
     manifest = Bundle.load(bundle_dir).manifest
-    assert manifest.kept_channels[0] == tuple(select_channels(model.codebook.table, 16))
+    assert manifest.kept_channels[0] == tuple(select_channels(next(model.levels()).table(), 16))
     features = torch.randn(2, 4, 128, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        latents = model.segment_latents("text", features)
-        codes = model.codebook.assign(latents).codes
+        (latents,) = model.segment_latents("text", features)
+        codes = model.segment_codes("text", features).codes[..., 0]
     served = Tokenizer.load(bundle_dir).encode_features("text", features[0].numpy())
     assert np.array_equal(served.codes[:, 0], codes[0].numpy())
     kept = list(manifest.kept_channels[0])

@@ -1,4 +1,4 @@
-"""A small FCID and random clips for tests of the training core."""
+"""Small models of every method, and random clips, for tests of the training core."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SEGMENTS, SLOTS = 10, 7
 _DOCUMENT: dict[str, Any] = {
     "name": "small",
     "model": {
+        "layers": 1,
         "dim": 16,
         "heads": 2,
         "feed_forward": 32,
@@ -33,10 +34,47 @@ _DOCUMENT: dict[str, Any] = {
 }
 
 
-def small_recipe(**parts: dict[str, Any]) -> Recipe:
-    """The small recipe with some settings of some parts changed."""
-    changed = {name: {**_DOCUMENT.get(name, {}), **settings} for name, settings in parts.items()}
-    return Recipe.parse({**_DOCUMENT, **changed})
+METHODS: dict[str, dict[str, Any]] = {
+    "dcid": {"method": "dcid"},
+    "dcid-av": {"method": "dcid", "modalities": ["audio", "video"]},
+    "dcid-at": {"method": "dcid", "modalities": ["text", "audio"]},
+    "dcid-vt": {"method": "dcid", "modalities": ["video", "text"]},
+    "hdcid": {"method": "hdcid", "warm_start": {"steps": 2}, "losses": {"weights": {"level2": 0.3}}},
+    "srcid": {"method": "srcid", "warm_start": {"steps": 2, "mi_below": 0.5}},
+    "fcid": {"method": "fcid"},
+    "fcid-fine": {"method": "fcid", "half": "fine", "modalities": ["audio", "video"]},
+    "fcid-coarse": {"method": "fcid", "half": "coarse", "modalities": ["audio", "text"]},
+    "fcid-coarse-av": {"method": "fcid", "half": "coarse", "modalities": ["audio", "video"]},
+    "vq": {"method": "vq"},
+    "cmcm": {"method": "cmcm"},
+    "dcid-mean": {"method": "dcid", "model": {"video_branch": "mean"}},
+    "hdcid-mean": {"method": "hdcid", "warm_start": {"steps": 0}, "model": {"video_branch": "mean"}},
+    "dcid-residual": {"method": "dcid", "codebook": {"quantizer": "residual", "depth": 2}},
+    "dcid-fsq": {"method": "dcid", "codebook": {"quantizer": "fsq", "fsq_levels": [4, 3]}},
+    "dcid-paper": {
+        "method": "dcid",
+        "codebook": {"update": "paper", "start": "uniform", "reset": "paper"},
+        "losses": {"variant": "paper"},
+    },
+    "fcid-paper": {
+        "method": "fcid",
+        "codebook": {"update": "paper", "start": "uniform", "reset": "paper"},
+        "losses": {"variant": "paper"},
+    },
+}
+"""What makes a small recipe of each method, by a name for the test."""
+
+
+def small_recipe(method: str = "fcid", **parts: dict[str, Any]) -> Recipe:
+    """The small recipe of one of `METHODS`, with some settings of some parts changed."""
+    document = _DOCUMENT
+    for changes in (METHODS[method], parts):
+        changed = {
+            name: {**document.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in changes.items()
+        }
+        document = {**document, **changed}
+    return Recipe.parse(document)
 
 
 class RandomClips:

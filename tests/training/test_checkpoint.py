@@ -22,15 +22,17 @@ from training.checkpoint import (
     load_training_state,
     save_checkpoint,
 )
-from training.models.fcid import FCID
+from training.models.catalogue import build_model
 from training.trainer import train
+
+RUN = ["logs", "metrics.jsonl", "report.html", "step-000003", "step-000006"]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe, folder = small_recipe(), tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    train(FCID(recipe), RandomClips(recipe), recipe, folder, console=QUIET)
+    train(build_model(recipe), RandomClips(recipe), recipe, folder, console=QUIET)
     return folder
 
 
@@ -49,18 +51,18 @@ def with_weights(checkpoint: Path, change: dict[str, Tensor | None]) -> None:
 
 
 def test_a_checkpoint_is_three_files_and_nothing_half_written(trained: Path) -> None:
-    assert sorted(folder.name for folder in trained.iterdir()) == ["logs", "step-000003", "step-000006"]
+    assert sorted(folder.name for folder in trained.iterdir()) == RUN
     names = {"model.safetensors", "optimizer.safetensors", "config.json"}
     assert {file.name for file in (trained / "step-000006").iterdir()} == names
 
 
 def test_a_model_comes_back_as_it_was_saved(tmp_path: Path) -> None:
     recipe = small_recipe()
-    model = FCID(recipe)
-    model.train().encode(RandomClips(recipe).batch(torch.arange(8)))
+    model = build_model(recipe)
+    model.train().encode(RandomClips(recipe).batch(torch.arange(8)), torch.Generator())
     loaded, its_recipe, step = load_model(save_checkpoint(tmp_path, 12, model, recipe, TrainingState({}), {}))
     assert (its_recipe, step, loaded.training) == (recipe, 12, False)
-    assert load_recipe(tmp_path / "step-000012") == recipe
+    assert load_recipe(tmp_path / "step-000012") == (recipe, 12)
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor)
 
@@ -68,7 +70,7 @@ def test_a_model_comes_back_as_it_was_saved(tmp_path: Path) -> None:
 def test_the_latest_checkpoint_goes_by_its_number(tmp_path: Path) -> None:
     recipe = small_recipe()
     for step in (3, 999_999, 1_000_000, 20):
-        save_checkpoint(tmp_path, step, FCID(recipe), recipe, TrainingState({}), {})
+        save_checkpoint(tmp_path, step, build_model(recipe), recipe, TrainingState({}), {})
     (tmp_path / ".step-2000000").mkdir()
     (tmp_path / "step-3000000").mkdir()
     latest = latest_checkpoint(tmp_path)
@@ -82,7 +84,7 @@ def test_saving_a_step_again_replaces_it(tmp_path: Path) -> None:
     left_by_a_killed_run.mkdir()
     (left_by_a_killed_run / "junk").touch()
     for _ in range(2):
-        folder = save_checkpoint(tmp_path, 1, FCID(recipe), recipe, TrainingState({}), {"note": "x"})
+        folder = save_checkpoint(tmp_path, 1, build_model(recipe), recipe, TrainingState({}), {"note": "x"})
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-000001"]
     assert not (folder / "junk").exists()
 
@@ -99,7 +101,7 @@ def test_a_full_disk_leaves_earlier_checkpoints_alone(trained: Path, tmp_path: P
             save_checkpoint(run, 6, model, recipe, TrainingState({}), {})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert sorted(folder.name for folder in run.iterdir()) == ["logs", "step-000003", "step-000006"]
+    assert sorted(folder.name for folder in run.iterdir()) == RUN
     assert load_model(latest_checkpoint(run))[2] == 6
 
 
@@ -116,11 +118,11 @@ def test_a_damaged_file_is_named(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"projector.text.bias": None}, r"lack 'projector\.text\.bias' and 0 more"),
+        ({"coarse.projector.text.bias": None}, r"lack 'coarse\.projector\.text\.bias' and 0 more"),
         ({"extra": torch.zeros(1)}, r"also hold 'extra' and 0 more"),
         (
-            {"projector.text.bias": torch.zeros(3)},
-            r"'projector\.text\.bias' is \[3\], its recipe says \[16\]",
+            {"coarse.projector.text.bias": torch.zeros(3)},
+            r"'coarse\.projector\.text\.bias' is \[3\], its recipe says \[16\]",
         ),
     ],
 )
@@ -132,7 +134,7 @@ def test_weights_of_another_model_are_told_apart(
         load_model(checkpoint)
 
 
-@pytest.mark.parametrize("config", ["", "[]", "{}", '{"schema_version": 1, "step": "six", "recipe": {}}'])
+@pytest.mark.parametrize("config", ["", "[]", "{}", '{"schema_version": 2, "step": "six", "recipe": {}}'])
 def test_a_config_that_cannot_be_read_is_told_of(config: str, checkpoint: Path) -> None:
     (checkpoint / "config.json").write_text(config)
     with pytest.raises(TrainingError, match=r"no config\.json that can be read"):
@@ -141,8 +143,8 @@ def test_a_config_that_cannot_be_read_is_told_of(config: str, checkpoint: Path) 
 
 def test_another_schema_version_and_another_method_are_refused(checkpoint: Path) -> None:
     config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(json.dumps({**config, "schema_version": 2}))
-    with pytest.raises(TrainingError, match=r"has schema version 2, this Tessera reads 1"):
+    (checkpoint / "config.json").write_text(json.dumps({**config, "schema_version": 1}))
+    with pytest.raises(TrainingError, match=r"has schema version 1, this Tessera reads 2"):
         load_model(checkpoint)
     config["recipe"]["method"] = "telepathy"
     (checkpoint / "config.json").write_text(json.dumps(config))

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from tessera.errors import TrainingError
-from training.config import RECIPES, Recipe
+from training.config import RECIPES, Recipe, weight_of
 
 
-@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(RECIPES.rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_loads_by_name_and_survives_json(path: Path) -> None:
-    recipe = Recipe.load(path.stem)
+    recipe = Recipe.load(str(path.relative_to(RECIPES).with_suffix("")))
     assert recipe == Recipe.load(str(path))
     assert recipe == Recipe.model_validate_json(recipe.model_dump_json())
 
 
 def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> None:
-    paper, ours = Recipe.load("fcid-paper"), Recipe(name="default")
+    paper, ours = Recipe.load("dcid-paper"), Recipe(name="default", method="dcid")
     assert paper.model == ours.model
     assert (paper.codebook.update, paper.codebook.start, paper.codebook.reset) == (
         "paper",
@@ -28,7 +28,7 @@ def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> N
     )
     assert (ours.codebook.update, ours.codebook.start, ours.codebook.reset) == (
         "fused",
-        "first_batch",
+        "kmeans",
         "statistics",
     )
     assert (paper.losses.variant, ours.losses.variant) == ("paper", "intended")
@@ -47,6 +47,16 @@ def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> N
         ({"training": {"crop": [5, 2]}}, "recipe: training: crop [5, 2] is no range of seconds"),
         ({"training": {"crop": [0, 2]}}, "recipe: training: crop [0, 2] is no range of seconds"),
         ({"method": "telepathy"}, "recipe: method: "),
+        ({"modalities": ["audio"]}, "recipe: the document: modalities ['audio'] are not two or three"),
+        ({"modalities": ["audio", "video"]}, "recipe: the document: fcid with two modalities needs half"),
+        ({"half": "fine"}, "recipe: the document: half is for fcid with two modalities"),
+        (
+            {"half": "fine", "modalities": ["audio", "text"]},
+            "recipe: the document: the fine half of fcid is for audio and video",
+        ),
+        ({"method": "hdcid"}, "recipe: the document: method 'hdcid': warm_start is for hdcid and srcid"),
+        ({"method": "srcid", "warm_start": {"steps": 3}}, "recipe: the document: warm_start.mi_below is for"),
+        ({"training": {"batch_size": 6, "accumulate": 4}}, "recipe: training: a batch of 6 clips cannot be"),
     ],
 )
 def test_a_wrong_setting_is_named(part: dict[str, Any], message: str) -> None:
@@ -56,7 +66,7 @@ def test_a_wrong_setting_is_named(part: dict[str, Any], message: str) -> None:
 
 
 def test_an_unknown_recipe_gets_the_list_of_known_ones() -> None:
-    with pytest.raises(TrainingError, match=r"no recipe 'fcid-papre'; known by name: .*fcid-paper"):
+    with pytest.raises(TrainingError, match=r"no recipe 'fcid-papre'; known: .*fcid-paper"):
         Recipe.load("fcid-papre")
 
 
@@ -74,3 +84,30 @@ def test_training_settings_can_be_changed_and_are_checked() -> None:
     assert recipe.training.steps != 3
     with pytest.raises(TrainingError, match=r"training\.steps"):
         recipe.with_training(steps=0)
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_recipe_changes_its_base_part_by_part(tmp_path: Path) -> None:
+    (tmp_path / "below.yaml").write_text("base: demo\nname: below\ncodebook: {size: 9}\n")
+    above = write(tmp_path / "above.yaml", "base: below.yaml\nname: above\ntraining: {steps: 3}\n")
+    recipe, demo = Recipe.load(above), Recipe.load("demo")
+    assert (recipe.name, recipe.codebook.size, recipe.training.steps) == ("above", 9, 3)
+    assert recipe.model == demo.model
+    assert recipe.training.learning_rate == demo.training.learning_rate
+
+
+def test_a_recipe_cannot_be_its_own_base(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("base: b.yaml\nname: a\n")
+    b = write(tmp_path / "b.yaml", "base: a.yaml\nname: b\n")
+    with pytest.raises(TrainingError, match="is a base of itself"):
+        Recipe.load(b)
+
+
+def test_the_longest_beginning_of_a_name_decides_its_weight() -> None:
+    weights = {"club": 0.0, "club/audio": 2.0, "level2": 0.3}
+    names = ("club/audio", "club/video", "level2/club/audio", "clubs", "cpc")
+    assert [weight_of(name, weights) for name in names] == [2.0, 0.0, 0.3, 1.0, 1.0]

@@ -1,8 +1,8 @@
-"""The EMA codebook against slow loops: assignment, both updates, both resets, the start, and two processes."""
+"""The EMA codebook against slow loops: assignment, partners, both updates, both resets and the start."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import math
 from typing import Any
 
 import pytest
@@ -13,15 +13,22 @@ from torch import Tensor
 
 from training.config import CodebookConfig
 from training.quantizers.ema import EMACodebook
+from training.quantizers.statistics import refine
 
-SIZE, DIM = 6, 4
+SIZE, DIM, TIME = 6, 4, 3
 PAPER: dict[str, Any] = {"update": "paper", "start": "uniform"}
-NAMES = ("video", "audio", "text")
+NAMES = ("audio", "video", "text")
+Latents = dict[str, Tensor]
 
 
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def draws() -> torch.Generator:
+    return torch.Generator().manual_seed(3)
 
 
 def codebook(size: int = SIZE, dim: int = DIM, **settings: Any) -> EMACodebook:
@@ -36,8 +43,13 @@ def spread_out(book: EMACodebook) -> EMACodebook:
     return book
 
 
-def batch(positions: int = 5, names: tuple[str, ...] = NAMES) -> dict[str, Tensor]:
-    return {name: torch.randn(positions, DIM, dtype=torch.float64) for name in names}
+def batch(clips: int = 2, names: tuple[str, ...] = NAMES, time: int = TIME) -> Latents:
+    return {name: torch.randn(clips, time, DIM, dtype=torch.float64) for name in names}
+
+
+def same(row: Tensor) -> Latents:
+    """A batch of nothing but `row`."""
+    return {name: row.repeat(1, TIME, 1) for name in NAMES}
 
 
 def nearest(table: Tensor, z: Tensor) -> int:
@@ -72,65 +84,111 @@ def test_the_first_of_equal_codes_wins_with_no_margin() -> None:
     assert margins[2] > 0
 
 
-def test_the_straight_through_gradient_is_the_identity_and_the_codebook_gets_none() -> None:
+def test_the_straight_through_gradient_is_the_identity_and_the_codebook_gets_none(
+    draws: torch.Generator,
+) -> None:
     book = spread_out(codebook(start="uniform"))
     latents = {name: z.requires_grad_() for name, z in batch().items()}
-    quantized = book.quantize(latents)
-    weight = torch.randn(5, DIM, dtype=torch.float64)
-    sum((vector * weight).sum() for vector in quantized.vectors.values()).backward()  # type: ignore[union-attr]
+    quantized = book.quantize(latents, draws)
+    weight = torch.randn(2, TIME, DIM, dtype=torch.float64)
+    torch.stack([(vector * weight).sum() for vector in quantized.vectors.values()]).sum().backward()
     for name, z in latents.items():
         assert z.grad is not None
         assert torch.equal(z.grad, weight)
         torch.testing.assert_close(quantized.vectors[name], quantized.rows[name])
+        assert not quantized.rows[name].requires_grad
     assert not list(book.parameters())
     assert not any(buffer.requires_grad for buffer in book.buffers())
 
 
+@pytest.mark.parametrize("choices", [{"start": "uniform"}, PAPER])
+def test_distances_are_squared_and_their_gradient_is_that_of_the_codebook_before(
+    choices: dict[str, Any], draws: torch.Generator
+) -> None:
+    book = spread_out(codebook(**choices))
+    table, latents = book.table.clone(), {name: z.requires_grad_() for name, z in batch().items()}
+    quantized = book.quantize(latents, draws)
+    assert quantized.distances is not None
+    weight = torch.randn(2, TIME, SIZE, dtype=torch.float64)
+    for name, z in latents.items():
+        distances = quantized.distances[name]
+        gaps = z.detach().unsqueeze(-2) - table
+        torch.testing.assert_close(distances.detach(), (gaps**2).sum(-1))
+        (distances * weight).sum().backward()
+        torch.testing.assert_close(z.grad, 2 * (gaps * weight.unsqueeze(-1)).sum(-2))
+
+
+def partner(latents: Latents, name: str, clip: int, segment: int, kind: str) -> Tensor:
+    """The mean over the other modalities of the aligned vector, or of what is read with attention."""
+    z, found = latents[name][clip, segment], []
+    for other, vectors in latents.items():
+        if other != name and kind == "aligned":
+            found.append(vectors[clip, segment])
+        elif other != name:
+            scores = [math.exp(float((z * key).sum()) / math.sqrt(DIM)) for key in vectors[clip]]
+            read = torch.zeros_like(z)
+            for score, value in zip(scores, vectors[clip], strict=True):
+                read += score / sum(scores) * value
+            found.append(read)
+    return torch.stack(found).mean(dim=0)
+
+
+def mixed(latents: Latents, name: str, clip: int, segment: int, kind: str) -> Tensor:
+    """Half its own, the other half shared by its partners."""
+    own = latents[name][clip, segment]
+    if kind == "none" or len(latents) == 1:
+        return own
+    return own / 2 + partner(latents, name, clip, segment, kind) / 2
+
+
+def hits_and_sums(table: Tensor, latents: Latents, name: str, kind: str) -> tuple[Tensor, Tensor]:
+    """What one modality adds to counts and sums."""
+    hits, added = torch.zeros(SIZE, dtype=torch.float64), torch.zeros_like(table)
+    for clip, vectors in enumerate(latents[name]):
+        for segment, z in enumerate(vectors):
+            code = nearest(table, z)
+            hits[code] += 1
+            added[code] += mixed(latents, name, clip, segment, kind)
+    return hits, added
+
+
+@pytest.mark.parametrize("kind", ["aligned", "attention", "none"])
 @pytest.mark.parametrize("names", [NAMES, NAMES[:2], NAMES[:1]])
-def test_the_fused_update_equals_a_slow_loop(names: tuple[str, ...]) -> None:
-    book = spread_out(codebook(start="uniform", reset="off", decay=0.9))
+def test_the_fused_update_equals_a_slow_loop(
+    names: tuple[str, ...], kind: str, draws: torch.Generator
+) -> None:
+    book = spread_out(codebook(start="uniform", reset="none", decay=0.9, partners=kind))
     sums, counts = book.sums.clone(), torch.ones(SIZE, dtype=torch.float64)
     for _ in range(3):
         latents = batch(names=names)
         table = sums / counts[:, None]
-        quantized = book.quantize(latents)
-        added, hits = torch.zeros_like(sums), torch.zeros_like(counts)
+        quantized = book.quantize(latents, draws)
+        parts = [hits_and_sums(table, latents, name, kind) for name in names]
         for name in names:
-            for position, z in enumerate(latents[name]):
-                code = nearest(table, z)
-                assert int(quantized.codes[name][position]) == code
-                torch.testing.assert_close(quantized.rows[name][position], table[code])
-                added[code] += mixed(latents, name, position)
-                hits[code] += 1
-        sums, counts = 0.9 * sums + 0.1 * added, 0.9 * counts + 0.1 * hits
+            for z, code, row in zip(
+                latents[name].flatten(0, 1),
+                quantized.codes[name].flatten(),
+                quantized.rows[name].flatten(0, 1),
+                strict=True,
+            ):
+                assert int(code) == nearest(table, z)
+                torch.testing.assert_close(row, table[code])
+        counts = 0.9 * counts + 0.1 * sum(hits for hits, _ in parts)
+        sums = 0.9 * sums + 0.1 * sum(added for _, added in parts)
         torch.testing.assert_close(book.sums, sums)
         torch.testing.assert_close(book.counts, counts)
         torch.testing.assert_close(book.table, sums / counts[:, None])
 
 
-def mixed(latents: dict[str, Tensor], name: str, position: int) -> Tensor:
-    """Half its own, the other half shared by its partners at the same position."""
-    partners = [z[position] for other, z in latents.items() if other != name]
-    if not partners:
-        return latents[name][position]
-    result = latents[name][position] / 2
-    for partner in partners:
-        result = result + partner / (2 * len(partners))
-    return result
-
-
-def test_the_released_update_goes_through_modalities_in_turn() -> None:
-    book = spread_out(codebook(**PAPER, reset="off", decay=0.9))
+@pytest.mark.parametrize("kind", ["aligned", "attention"])
+def test_the_released_update_goes_through_modalities_in_turn(kind: str, draws: torch.Generator) -> None:
+    book = spread_out(codebook(**PAPER, reset="none", decay=0.9, partners=kind))
     table, weight, count = book.sums.clone(), book.sums.clone(), torch.zeros(SIZE, dtype=torch.float64)
     for _ in range(3):
         latents, before = batch(), table
-        book.quantize(latents)
+        book.quantize(latents, draws)
         for name in NAMES:
-            hits, added = torch.zeros_like(count), torch.zeros_like(weight)
-            for position, z in enumerate(latents[name]):
-                code = nearest(before, z)
-                hits[code] += 1
-                added[code] += mixed(latents, name, position)
+            hits, added = hits_and_sums(before, latents, name, kind)
             count = 0.9 * count + 0.1 * hits
             total = float(count.sum())
             count = (count + 1e-5) / (total + SIZE * 1e-5) * total
@@ -140,71 +198,123 @@ def test_the_released_update_goes_through_modalities_in_turn() -> None:
         torch.testing.assert_close(book.counts, count)
 
 
-def test_counts_of_one_bound_the_first_step_where_counts_of_zero_do_not() -> None:
+def test_counts_of_one_bound_the_first_step_where_counts_of_zero_do_not(draws: torch.Generator) -> None:
     reach = {}
     for update in ("paper", "fused"):
         book = codebook(400, update=update, start="uniform")
-        book.quantize(batch(80))
+        book.quantize(batch(27), draws)
         reach[update] = float(book.table.abs().max())
     assert reach["paper"] > 10
     assert reach["fused"] < 5
 
 
-def test_only_training_moves_the_codebook() -> None:
+def test_only_training_moves_the_codebook(draws: torch.Generator) -> None:
     book = spread_out(codebook()).eval()
     before = {name: buffer.clone() for name, buffer in book.named_buffers()}
-    book.quantize(batch())
+    book.quantize(batch(), draws)
     assert all(torch.equal(buffer, before[name]) for name, buffer in book.named_buffers())
 
 
+def test_k_means_equals_a_slow_loop_and_keeps_the_row_of_an_empty_cluster() -> None:
+    vectors = torch.randn(20, DIM, dtype=torch.float64)
+    rows = torch.cat([vectors[:3], torch.full((1, DIM), 50.0, dtype=torch.float64)])
+    expected = rows.clone()
+    for _ in range(4):
+        codes = [nearest(expected, z) for z in vectors]
+        for k in range(3):
+            expected[k] = torch.stack([z for z, c in zip(vectors, codes, strict=True) if c == k]).mean(0)
+    refined = refine(rows, vectors, iterations=4)
+    torch.testing.assert_close(refined, expected)
+    assert torch.equal(refined[3], rows[3])
+    assert not torch.allclose(refined[:3], rows[:3])
+
+
 @pytest.mark.parametrize("update", ["fused", "paper"])
-def test_the_first_batch_becomes_the_codebook_once(update: str) -> None:
-    book = codebook(update=update, reset="off")
-    latents = batch(30)
-    vectors = torch.cat([*latents.values()])
-    quantized = book.quantize(latents)
-    rows = torch.cat([*quantized.rows.values()]).unique(dim=0)
-    assert len(rows) == SIZE
-    assert (torch.cdist(rows, vectors).min(dim=1).values < 0.1).all()
+def test_the_first_batch_becomes_the_codebook_once(update: str, draws: torch.Generator) -> None:
+    # As many codes as vectors: none is taken twice, and each is the whole of its cluster.
+    book, latents = codebook(18, update=update, reset="none").train(), batch()
+    vectors = torch.cat([z.flatten(0, 1) for z in latents.values()])
+    quantized = book.quantize(latents, draws)
+    rows = torch.cat([row.flatten(0, 1) for row in quantized.rows.values()])
+    torch.testing.assert_close(rows, vectors)
+    assert len(torch.cat([index.flatten() for index in quantized.codes.values()]).unique()) == 18
     assert bool(book.started)
     moved = book.table.clone()
-    book.quantize({name: 100 + z for name, z in batch(30).items()})
+    book.quantize({name: 100 + z for name, z in batch().items()}, draws)
     assert (book.table - moved).norm(dim=1).min() < 5
 
 
-def idle_until_dead(book: EMACodebook) -> tuple[Tensor, dict[str, Tensor]]:
+def test_k_means_lies_closer_to_the_batch_than_rows_drawn_from_it() -> None:
+    latents = batch(40)
+    vectors = torch.cat([z.flatten(0, 1) for z in latents.values()])
+
+    def spread(table: Tensor) -> float:
+        return float(torch.cdist(vectors, table).min(dim=1).values.square().mean())
+
+    drawn = [spread(vectors[torch.randperm(len(vectors))[:SIZE]]) for _ in range(20)]
+    for seed in range(3):
+        book = codebook(reset="none")
+        quantized = book.quantize(latents, torch.Generator().manual_seed(seed))
+        started = torch.cat([row.flatten(0, 1) for row in quantized.rows.values()]).unique(dim=0)
+        assert spread(started) < min(drawn)
+
+
+def test_a_start_from_fewer_vectors_than_codes_tells_them_apart(draws: torch.Generator) -> None:
+    book, latents = codebook(10, reset="none"), batch(1, NAMES[:1])
+    book.quantize(latents, draws)
+    assert torch.isfinite(book.table).all()
+    assert torch.cdist(book.table, latents["audio"][0]).min(dim=1).values.max() < 0.2
+    assert torch.pdist(book.table).min() > 0
+
+
+def idle_until_dead(book: EMACodebook, draws: torch.Generator) -> tuple[Tensor, Latents]:
     """Feed one vector over and over until all other codes are replaced; returns the codes before, and the feed."""
-    latents = {name: book.table[2].repeat(3, 1).clone() for name in NAMES}
+    latents = same(book.table[2].clone())
     for _ in range(book.config.reset_after):
-        book.quantize(latents)
+        book.quantize(latents, draws)
     before = book.table.clone()
-    book.quantize(latents)
+    book.quantize(latents, draws)
     return before, latents
 
 
 @pytest.mark.parametrize("choices", [{}, PAPER])
-def test_a_code_replaced_with_its_statistics_survives_the_next_steps(choices: dict[str, Any]) -> None:
+def test_a_code_replaced_with_its_statistics_survives_the_next_steps(
+    choices: dict[str, Any], draws: torch.Generator
+) -> None:
     book = spread_out(codebook(reset_after=4, **{"start": "uniform", **choices}))
     book.idle.zero_()
-    before, latents = idle_until_dead(book)
+    before, latents = idle_until_dead(book, draws)
     dead = torch.arange(SIZE) != 2
     assert (book.table[dead] - before[dead]).norm(dim=1).min() > 0.1
     replaced = book.table.clone()
-    torch.testing.assert_close(replaced[dead], latents["video"][:1].expand(SIZE - 1, -1))
-    book.quantize({name: z - 50 for name, z in latents.items()})
+    torch.testing.assert_close(replaced[dead], latents["video"][0, :1].expand(SIZE - 1, -1))
+    book.quantize({name: z - 50 for name, z in latents.items()}, draws)
     unused = book.idle > 0
     assert unused.sum() >= SIZE - 2
     torch.testing.assert_close(book.table[unused], replaced[unused], rtol=1e-3, atol=1e-3)
 
 
-def test_a_released_reset_is_undone_by_the_next_step() -> None:
+def test_dead_codes_become_different_vectors_of_the_batch(draws: torch.Generator) -> None:
+    book = spread_out(codebook(start="uniform", reset_after=4))
+    for _ in range(4):
+        book.quantize(same(book.table[2].clone()), draws)
+    near = {name: book.table[2] + 1e-3 * z for name, z in batch().items()}
+    book.quantize(near, draws)
+    vectors = torch.cat([z.flatten(0, 1) for z in near.values()])
+    exact = (torch.cdist(book.table, vectors) < 1e-12).nonzero()
+    assert exact[:, 0].tolist() == [0, 1, 3, 4, 5]
+    assert len(exact[:, 1].unique()) == SIZE - 1
+
+
+def test_a_released_reset_is_undone_by_the_next_step(draws: torch.Generator) -> None:
     book = spread_out(codebook(reset="paper", reset_after=120, **PAPER))
     book.idle.zero_()
-    before, latents = idle_until_dead(book)
+    before, latents = idle_until_dead(book, draws)
     dead = torch.arange(SIZE) != 2
     # The only active code is the one in use: dead ones are not copied from each other.
-    assert (book.table[dead] - book.table[2]).abs().max() < 1 / 1024 + 1e-12
-    book.quantize({name: z + 1e-9 for name, z in latents.items()})
+    noise = (book.table[dead] - book.table[2]).abs()
+    assert 1 / 4096 < noise.max() < 1 / 1024 + 1e-12
+    book.quantize({name: z + 1e-9 for name, z in latents.items()}, draws)
     unused = book.idle > 0
     assert unused.sum() >= SIZE - 2
     # Both sums and smoothed counts of an unused code shrink, so it comes back near where it was.
@@ -212,66 +322,73 @@ def test_a_released_reset_is_undone_by_the_next_step() -> None:
     torch.testing.assert_close(cosine, torch.ones_like(cosine))
 
 
-def test_a_code_is_dead_after_so_many_unused_steps_and_not_before() -> None:
+def test_a_code_is_dead_after_so_many_unused_steps_and_not_before(draws: torch.Generator) -> None:
     for choices, steps in (({"start": "uniform"}, 5), (PAPER, 6)):
         book = spread_out(codebook(reset_after=4, **choices))
-        latents = {name: book.table[2].repeat(3, 1).clone() for name in NAMES}
-        idle = []
+        latents, idle = same(book.table[2].clone()), []
         for _ in range(steps):
-            book.quantize(latents)
+            book.quantize(latents, draws)
             idle.append(float(book.idle[0]))
         assert idle[-2:] == [4.0, 0.0]
 
 
-def test_without_a_reset_unused_codes_stay() -> None:
-    book = spread_out(codebook(start="uniform", reset="off", reset_after=1))
-    before, _ = idle_until_dead(book)
+def test_without_a_reset_unused_codes_stay_for_ever() -> None:
+    book = spread_out(codebook(start="uniform", reset="none", reset_after=1, decay=0.5)).float()
+    before, latents = book.table.clone(), same(book.table[2].clone())
+    # Halved 400 times a float32 is zero, and its row not a number.
+    for _ in range(400):
+        book.quantize(latents, torch.Generator())
     torch.testing.assert_close(book.table, before)
+    unused = torch.arange(SIZE) != 2
+    assert (book.counts[unused] < 1e-6).all()
+    at_rest = book.sums.clone()
+    book.quantize(latents, torch.Generator())
+    assert torch.equal(book.sums[unused], at_rest[unused])
+    fresh = {name: z.float() for name, z in same(before[0].double() + 1e-3).items()}
+    book.quantize(fresh, torch.Generator())
+    torch.testing.assert_close(book.table[0], before[0] + 1e-3, rtol=0, atol=1e-5)
 
 
-def test_usage_is_counted_by_modality() -> None:
-    book = codebook(4)
-    usage = book.usage({"audio": torch.tensor([0, 1, 2, 3]), "video": torch.tensor([[1], [1], [1], [1]])})
-    assert usage["perplexity_audio"] == pytest.approx(4)
-    assert usage["perplexity_video"] == pytest.approx(1)
-    assert usage["used"] == usage["used_audio"] == 1
-    assert usage["used_video"] == 0.25
-    assert 1 < usage["perplexity"] < 4
+@pytest.mark.parametrize("choices", [{}, {"size": 40}, {**PAPER, "reset": "paper"}])
+def test_every_draw_comes_from_the_given_generator(choices: dict[str, Any]) -> None:
+    """Processes whose generators are in one state need no word from each other."""
+    steps = [batch() for _ in range(6)]
+    tables = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(1)
+        book = spread_out(codebook(**{"reset_after": 1, **choices}))
+        state, draws = torch.get_rng_state(), torch.Generator().manual_seed(seed)
+        for latents in steps:
+            book.quantize(latents, draws)
+        assert torch.equal(torch.get_rng_state(), state)
+        tables.append(book.table)
+    assert torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[0], tables[2])
 
 
 def test_training_keeps_float32_under_autocast() -> None:
-    books = [EMACodebook(CodebookConfig(size=64, start="uniform"), 32) for _ in range(2)]
+    books = [EMACodebook(CodebookConfig(size=64, partners="attention"), 32) for _ in range(2)]
     books[1].load_state_dict(books[0].state_dict())
-    latents = {name: 1e-3 * torch.randn(50, 32) for name in NAMES}
-    exact = books[0].quantize(latents)
+    latents = {name: 1e-3 * torch.randn(10, 5, 32) for name in NAMES}
+    exact = books[0].quantize(latents, torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cast = books[1].quantize(latents)
-        assert cast.distances["audio"].dtype == torch.float32
+        cast = books[1].quantize(latents, torch.Generator().manual_seed(0))
+        assigned = books[1].assign(latents["audio"])
+    assert cast.distances is not None
+    assert cast.distances["audio"].dtype == torch.float32
     assert all(torch.equal(exact.codes[name], cast.codes[name]) for name in NAMES)
     assert torch.equal(books[0].table, books[1].table)
+    for plain, under in zip(books[0].assign(latents["audio"]), assigned, strict=True):
+        assert torch.equal(plain, under)
 
 
-def _half(rank: int, folder: str) -> None:
-    """One of two processes: update on half of the batch and leave the codebook behind."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    saved = torch.load(f"{folder}/start.pt", weights_only=True)
-    book = codebook(start="uniform")
-    book.load_state_dict(saved["book"])
-    for step in saved["steps"]:
-        book.quantize({name: z.chunk(2)[rank] for name, z in step.items()})
-    torch.save(book.state_dict(), f"{folder}/end-{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_on_halves_of_a_batch_move_the_codebook_as_one(tmp_path: Path) -> None:
-    book = spread_out(codebook(start="uniform"))
-    steps = [batch(6) for _ in range(3)]
-    torch.save({"book": book.state_dict(), "steps": steps}, tmp_path / "start.pt")
-    torch.multiprocessing.spawn(_half, args=(str(tmp_path),), nprocs=2)
-    for latents in steps:
-        book.quantize(latents)
-    for rank in range(2):
-        ended = torch.load(tmp_path / f"end-{rank}.pt", weights_only=True)
-        for name, buffer in book.state_dict().items():
-            torch.testing.assert_close(ended[name], buffer)
+def test_latents_of_bfloat16_are_quantised_by_a_codebook_of_float32(draws: torch.Generator) -> None:
+    book = EMACodebook(CodebookConfig(size=8), DIM)
+    latents = {name: z.bfloat16().requires_grad_() for name, z in batch().items()}
+    quantized = book.quantize(latents, draws)
+    assert (
+        book.table.dtype == quantized.rows["text"].dtype == quantized.vectors["text"].dtype == torch.float32
+    )
+    quantized.vectors["text"].sum().backward()
+    assert latents["text"].grad is not None
+    assert torch.equal(latents["text"].grad, torch.ones_like(latents["text"]))

@@ -16,16 +16,18 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tessera.errors import TrainingError
-from tests.training.small import QUIET, RandomClips, small_recipe
+from tests.training.small import METHODS, QUIET, RandomClips, small_recipe
 from training.checkpoint import load_model
 from training.config import Recipe, TrainingConfig
-from training.models.fcid import FCID
-from training.trainer import learning_rate, sampled_indices, seed_everything, train
+from training.loop import learning_rate
+from training.models.catalogue import build_model
+from training.randomness import seed_everything
+from training.trainer import sampled_indices, train
 
 
 def run(folder: Path, recipe: Recipe, **settings: Any) -> Path:
     seed_everything(recipe.training.seed)
-    return train(FCID(recipe), RandomClips(recipe), recipe, folder, **{"console": QUIET, **settings})
+    return train(build_model(recipe), RandomClips(recipe), recipe, folder, **{"console": QUIET, **settings})
 
 
 def stored(checkpoint: Path) -> dict[str, Tensor]:
@@ -42,27 +44,16 @@ def assert_same(left: Path, right: Path) -> None:
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
-@pytest.mark.parametrize(
-    "parts",
-    [
-        {"training": {"crop": [1, 10], "schedule": "cosine"}},
-        {
-            "codebook": {"update": "paper", "start": "uniform", "reset": "paper"},
-            "losses": {"variant": "paper"},
-        },
-    ],
-    ids=["ours", "paper"],
-)
-def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(
-    parts: dict[str, dict[str, Any]], tmp_path: Path
-) -> None:
-    whole = run(tmp_path / "whole", small_recipe(**parts))
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(method: str, tmp_path: Path) -> None:
+    crop = {} if method.endswith("paper") else {"crop": [1, 10], "schedule": "cosine"}
+    recipe = small_recipe(method, training=crop)
+    whole = run(tmp_path / "whole", recipe)
     assert whole.name == "step-000006"
     # Another process: a fresh model of another seed, and a generator in another state.
     torch.manual_seed(999)
-    recipe = small_recipe(**parts)
     resumed = train(
-        FCID(recipe),
+        build_model(recipe),
         RandomClips(recipe),
         recipe,
         tmp_path / "again",
@@ -70,6 +61,30 @@ def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(
         console=QUIET,
     )
     assert_same(whole, resumed)
+
+
+@pytest.mark.parametrize(
+    "training", [{"accumulate": 2}, {"encodes": "each"}, {"precision": "bfloat16"}, {"precision": "float64"}]
+)
+def test_every_way_to_take_steps_learns_and_resumes(training: dict[str, Any], tmp_path: Path) -> None:
+    recipe = small_recipe("hdcid", training=training)
+    plain = run(tmp_path / "plain", small_recipe("hdcid"))
+    whole = run(tmp_path / "whole", recipe)
+    resumed = run(tmp_path / "again", recipe, resume=tmp_path / "whole" / "step-000003")
+    assert_same(whole, resumed)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(stored(plain).values(), stored(whole).values(), strict=True)
+    )
+
+
+def test_as_published_the_encoder_runs_for_every_inner_step(tmp_path: Path) -> None:
+    idle = []
+    for encodes in ("once", "each"):
+        recipe = small_recipe(codebook={"reset_after": 99}, training={"encodes": encodes, "steps": 2})
+        state = stored(run(tmp_path / encodes, recipe))["model/quantizers.0.codebook.idle"]
+        idle.append(int(state.max()))
+    assert idle[0] <= 2
+    assert 2 < idle[1] <= 12
 
 
 def test_a_run_goes_on_from_its_latest_checkpoint(tmp_path: Path) -> None:
@@ -83,7 +98,7 @@ def test_seeds_decide_a_run(tmp_path: Path) -> None:
     same = [run(tmp_path / name, small_recipe(training={"steps": 2})) for name in "ab"]
     other = run(tmp_path / "c", small_recipe(training={"steps": 2, "seed": 1}))
     assert_same(*same)
-    assert not torch.equal(load_model(same[0])[0].codebook.table, load_model(other)[0].codebook.table)
+    assert not torch.equal(*(next(load_model(run)[0].levels()).table() for run in (same[0], other)))
 
 
 def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ() -> None:
@@ -109,7 +124,7 @@ def test_the_learning_rate_follows_its_schedule() -> None:
 
 
 def test_training_lowers_the_loss_and_brings_modalities_together(tmp_path: Path) -> None:
-    recipe = small_recipe(training={"steps": 150, "save_every": 150, "learning_rate": 3e-3})
+    recipe = small_recipe(training={"steps": 250, "save_every": 250, "learning_rate": 3e-3})
     clips = RandomClips(recipe)
     # Four kinds of clip that all modalities tell apart.
     kinds = torch.arange(len(clips)) % 4
@@ -119,7 +134,7 @@ def test_training_lowers_the_loss_and_brings_modalities_together(tmp_path: Path)
             centres = centres[kinds].reshape(-1, *[1] * (tensor.dim() - 2), tensor.shape[-1])
             tensor.mul_(0.1).add_(centres)
     seed_everything(0)
-    checkpoint = train(FCID(recipe), clips, recipe, tmp_path, console=QUIET)
+    checkpoint = train(build_model(recipe), clips, recipe, tmp_path, console=QUIET)
     model, _, _ = load_model(checkpoint)
     batch = clips.batch(torch.arange(40))
     latents = {
@@ -175,7 +190,7 @@ class Spoilt(RandomClips):
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpoint(tmp_path: Path) -> None:
     recipe = small_recipe()
     with pytest.raises(TrainingError) as raised:
-        train(FCID(recipe), Spoilt(recipe, "audio", math.nan, good=4), recipe, tmp_path, console=QUIET)
+        train(build_model(recipe), Spoilt(recipe, "audio", math.nan, good=4), recipe, tmp_path, console=QUIET)
     good = tmp_path / "step-000003"
     assert (
         f"step 5: the loss 'reconstruction/audio' is not finite; the last good checkpoint is '{good}'"
@@ -189,8 +204,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_checkpo
 
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tmp_path: Path) -> None:
     recipe = small_recipe()
-    model = FCID(recipe)
-    model.audio_specific.linear.bias.register_hook(lambda grad: grad * math.nan)
+    model = build_model(recipe)
+    model.get_parameter("fine.specific.audio.linear.bias").register_hook(lambda grad: grad * math.nan)
     with pytest.raises(
         TrainingError, match=r"step 1: the gradient of the encoder is not finite; nothing was saved"
     ):
@@ -229,7 +244,7 @@ def test_a_stopped_run_saves_its_step_and_goes_on_exactly(tmp_path: Path, number
     recipe = small_recipe()
     seed_everything(recipe.training.seed)
     with pytest.raises(TrainingError, match="stopped after step 2, which is saved"):
-        train(FCID(recipe), Interrupted(recipe, number), recipe, tmp_path / "a", console=QUIET)
+        train(build_model(recipe), Interrupted(recipe, number), recipe, tmp_path / "a", console=QUIET)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     resumed = run(tmp_path / "a", recipe, resume=True)
     assert_same(resumed, run(tmp_path / "b", recipe))
@@ -266,12 +281,12 @@ def test_files_of_the_data_travel_with_every_checkpoint(tmp_path: Path) -> None:
 def test_a_codebook_that_stays_collapsed_is_told_of(tmp_path: Path) -> None:
     written = io.StringIO()
     recipe = small_recipe(
-        codebook={"start": "uniform", "reset": "off"},
+        codebook={"start": "uniform", "reset": "none"},
         training={"steps": 100, "save_every": 100, "batch_size": 2},
     )
-    model = FCID(recipe)
+    model = build_model(recipe)
     # One code in the midst of all vectors, the others far away.
-    model.codebook.sums[1:] = 1e6
+    model.get_buffer("quantizers.0.codebook.sums")[1:] = 1e6
     train(model, RandomClips(recipe), recipe, tmp_path, console=Console(file=written, width=200))
     assert "step 100: the codebook has collapsed: perplexity below 2 for 100 steps" in written.getvalue()
 
@@ -279,13 +294,13 @@ def test_a_codebook_that_stays_collapsed_is_told_of(tmp_path: Path) -> None:
 def test_inner_steps_come_first_and_are_not_clipped(tmp_path: Path) -> None:
     recipe = small_recipe(training={"steps": 1, "clip_norm": 1e-12})
     torch.manual_seed(0)
-    model = FCID(recipe)
+    model = build_model(recipe)
     calls: list[str] = []
     inner, main = model.inner_losses, model.losses
     model.inner_losses = lambda state: (calls.append("inner"), inner(state))[1]  # type: ignore[method-assign,func-returns-value]
-    model.losses = lambda state: (calls.append("main"), main(state))[1]  # type: ignore[method-assign,func-returns-value]
+    model.losses = lambda *state: (calls.append("main"), main(*state))[1]  # type: ignore[method-assign,func-returns-value]
     norms: list[float] = []
-    bias = model.club["audio"].mean[-1].bias  # type: ignore[union-attr,index]
+    bias = model.get_parameter("fine.club.audio.mean.6.bias")
     bias.register_post_accumulate_grad_hook(lambda p: norms.append(float(p.grad.norm())))
     train(model, RandomClips(recipe), recipe, tmp_path, console=QUIET)
     assert calls == ["inner"] * 5 + ["main"]

@@ -1,16 +1,14 @@
-"""CLUB: an upper bound of the mutual information between a general and a specific vector (docs/fcid.md 3.2).
+"""CLUB: an upper bound of the mutual information between a general and a specific vector (docs/models.md 3.2).
 
 B batch, T segments, X width of the general vector, Y width of the specific one.
 """
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
-Reduction = Literal["intended", "paper"]
+from training.distributed import gather, world_size
 
 
 class ClubNet(nn.Module):
@@ -33,23 +31,32 @@ def club_likelihood_loss(net: ClubNet, x: Tensor, y: Tensor) -> Tensor:
     return surprise.sum(dim=-1).mean() / 2
 
 
-def club_bound(
-    net: ClubNet, x: Tensor, y: Tensor, permutation: Tensor, reduction: Reduction = "intended"
-) -> Tensor:
-    """The bound for `x` [B, T, X] or [B, X] and `y` alike, negatives from `permutation` i64 [B] of the batch.
+def club_bound(net: ClubNet, x: Tensor, y: Tensor) -> Tensor:
+    """The bound as the paper has it, for `x` [B, T, X] or [B, X] with `y` alike.
 
-    The log variance is averaged over time before it is exponentiated. `paper` keeps what the released code
-    does with vectors that have no time axis: it averages over channels where it should over time, and adds up
-    the batch.
+    Every clip of all processes is a negative, at the same segment (Xia et al. 2023, equation 5). Their squared
+    distances average to that of their mean and their variance, so all of them cost no more than one.
+    """
+    mean, log_variance = net(x)
+    negatives = gather(y)
+    far = (mean - negatives.mean(dim=0)).square() + negatives.var(dim=0, correction=0)
+    gap: Tensor = far - (mean - y).square()
+    return (torch.exp(-log_variance) * gap).sum(dim=-1).mean() / 2
+
+
+def released_club_bound(net: ClubNet, x: Tensor, y: Tensor, negatives: Tensor) -> Tensor:
+    """The bound as released, for `x` [B, T, X] or [B, X]; `negatives`, of the shape of `y`, are `y` of other clips.
+
+    The log variance is averaged over time before it is exponentiated. Of vectors that have no time axis it averages
+    over channels where it should over time, and adds up the batch of all processes.
     """
     log_variance: Tensor
     mean, log_variance = net(x)
-    gap: Tensor = (mean - y[permutation]).square() - (mean - y).square()
-    if x.dim() == 2 and reduction == "paper":
-        return (torch.exp(-log_variance.mean(dim=-1)) * gap.mean(dim=-1)).sum() / 2
+    gap: Tensor = (mean - negatives).square() - (mean - y).square()
     if x.dim() == 3:
-        log_variance, gap = log_variance.mean(dim=1), gap.mean(dim=1)
-    return (torch.exp(-log_variance) * gap).sum(dim=-1).mean() / 2
+        return (torch.exp(-log_variance.mean(dim=1)) * gap.mean(dim=1)).sum(dim=-1).mean() / 2
+    bound: Tensor = (torch.exp(-log_variance.mean(dim=-1)) * gap.mean(dim=-1)).mean() / 2
+    return bound * (len(x) * world_size())
 
 
 def _perceptron(x_dim: int, hidden: int, y_dim: int) -> nn.Sequential:

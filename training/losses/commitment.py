@@ -7,18 +7,26 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.losses.variant import Variant
+
 
 def commitment_loss(
-    latents: Mapping[str, Tensor], rows: Mapping[str, Tensor], beta: float
+    latents: Mapping[str, Tensor],
+    rows: Mapping[str, Tensor],
+    beta: float,
+    variant: Variant = "intended",
+    *,
+    partners: bool = True,
 ) -> dict[str, Tensor]:
-    """For each modality, 2 beta to its own rows and beta shared by its partners' (docs/fcid.md 2.5).
+    """For each modality, `beta` to its own rows and `beta / 2` shared by its partners' (docs/models.md 2.5).
 
-    `latents` and `rows` are [..., D] by modality, rows without gradient. With three modalities and beta 0.25
-    the weights are 0.5, 0.125 and 0.125; with two 0.5 and 0.25.
+    `latents` and `rows` are [..., D] by modality, rows without gradient. Source: Xia et al. 2023, equation 8. `paper`
+    has the released weights, twice as large. Without `partners` there is only the first term.
     """
+    own = 2 * beta if variant == "paper" else beta
     losses = {}
     for name, z in latents.items():
-        partners = [F.mse_loss(z, row) for other, row in rows.items() if other != name]
-        shared = sum(partners) * (beta / len(partners)) if partners else 0.0
-        losses[name] = 2 * beta * F.mse_loss(z, rows[name]) + shared
+        loss = own * F.mse_loss(z, rows[name])
+        others = [F.mse_loss(z, row) for other, row in rows.items() if partners and other != name]
+        losses[name] = loss + sum(others) * (own / 2 / len(others)) if others else loss
     return losses

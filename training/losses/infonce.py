@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from training.distributed import gather
+from training.losses.contrast import own_cross_entropy, products
 
 
 def info_nce_loss(query: Tensor, key: Tensor, temperature: float) -> Tensor:
     """Cross entropy of the cosine similarities of `query` and `key` [batch, dim], one direction.
 
-    Source: docs/fcid.md 3.4; the released code has temperature 0.1, the paper 1.
+    Each query picks its clip's key among the keys of all processes. Source: docs/models.md 3.4; the released code has
+    temperature 0.1, the paper 1.
     """
-    similarity = F.normalize(query, dim=-1) @ F.normalize(key, dim=-1).T
-    return F.cross_entropy(similarity / temperature, torch.arange(len(query), device=query.device))
+    similarity = products(F.normalize(query, dim=-1), gather(F.normalize(key, dim=-1)))
+    return own_cross_entropy(similarity / temperature)

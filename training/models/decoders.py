@@ -1,4 +1,4 @@
-"""Decoders: a general and a specific vector -> what they were made from (docs/fcid.md 1.1)."""
+"""Decoders: a general and a specific vector -> what they were made from (docs/models.md 1.1)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.config import ModelConfig
+from training.models.convolutions import MapConvTranspose2d
 from training.models.encoders import ResidualBlock
 
 
@@ -31,11 +32,11 @@ class VideoDecoder(nn.Module):
         first, second = config.video_hidden
         self.general = nn.Linear(config.dim, config.dim)
         self.convolutions = nn.Sequential(
-            nn.ConvTranspose2d(config.dim + second, first, 3),
+            MapConvTranspose2d(config.dim + second, first, 3),
             ResidualBlock(first),
-            nn.ConvTranspose2d(first, config.video_dim, 3),
-            nn.ReLU(),
-            nn.ConvTranspose2d(config.video_dim, config.video_dim, 1),
+            MapConvTranspose2d(first, config.video_dim, 3),
+            nn.ReLU(inplace=True),
+            MapConvTranspose2d(config.video_dim, config.video_dim, 1),
         )
 
     def forward(self, specific_map: Tensor, general: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The parts that encoders are made of (docs/fcid.md 1.1).
+"""The parts that encoders are made of (docs/models.md 1.1).
 
 B batch, T segments, G grid cells a side, C channels, D width of the model.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from training.config import ModelConfig
+from training.models.convolutions import MapConv2d
 
 
 class TemporalBlock(nn.Module):
@@ -55,13 +57,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv3 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+        self.conv3 = MapConv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = MapConv2d(channels, channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, channels, H, W] -> the same shape, not negative."""
-        x = F.relu(x)
-        return F.relu(x + self.conv1(F.relu(self.conv3(x))))
+        """[N, channels, H, W] -> the same shape, not negative; `x` is overwritten."""
+        x = F.relu(x, inplace=True)
+        y: Tensor = self.conv1(F.relu(self.conv3(x), inplace=True))
+        return F.relu(y.add_(x), inplace=True)
 
 
 class VideoSpecific(nn.Module):
@@ -71,11 +74,11 @@ class VideoSpecific(nn.Module):
         super().__init__()
         first, second = config.video_hidden
         self.convolutions = nn.Sequential(
-            nn.Conv2d(config.video_dim, first, 3),
-            nn.ReLU(),
-            nn.Conv2d(first, second, 3),
-            nn.ReLU(),
-            nn.Conv2d(second, second, 1),
+            MapConv2d(config.video_dim, first, 3),
+            nn.ReLU(inplace=True),
+            MapConv2d(first, second, 3),
+            nn.ReLU(inplace=True),
+            MapConv2d(second, second, 1),
             ResidualBlock(second),
         )
         self.club_head = nn.Sequential(
@@ -100,6 +103,36 @@ class ReluLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., input_dim] -> [..., output_dim], not negative."""
         return F.relu(self.linear(x))
+
+
+class TextLSTM(nn.Module):
+    """The words of a text in their order: a two-layer LSTM in both directions, in front of everything else."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(
+            config.text_dim, config.dim // 2, num_layers=2, batch_first=True, bidirectional=True
+        )
+
+    def forward(self, words_BSC: Tensor, mask_BS: Tensor | None = None) -> Tensor:
+        """[B, S, C] -> [B, S, D]; only slots where `mask` is True are read, zeros come out of the others."""
+        if mask_BS is None:
+            features: Tensor = self.lstm(words_BSC)[0]
+            return features
+        lengths = mask_BS.sum(dim=1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(words_BSC, lengths, batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=words_BSC.shape[1])[0]
+
+
+def spread_over_time(z_BSD: Tensor, mask_BS: Tensor | None, time: int) -> Tensor:
+    """A text lasts as long as its clip: the words [B, S, D] that fall on each of `time` segments, [B, time, D].
+
+    Without a mask all slots are words; as many slots as segments stay as they are.
+    """
+    slots_B = z_BSD.new_full((len(z_BSD),), z_BSD.shape[1], dtype=torch.long)
+    words_B = slots_B if mask_BS is None else mask_BS.sum(dim=1)
+    index_BT = torch.arange(time, device=z_BSD.device) * words_B.unsqueeze(1) // time
+    return z_BSD.gather(1, index_BT.unsqueeze(-1).expand(-1, -1, z_BSD.shape[2]))
 
 
 def masked_mean(z_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:

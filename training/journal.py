@@ -1,0 +1,49 @@
+"""What a run leaves to be read: metrics.jsonl, TensorBoard logs and report.html; the first process alone writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from torch.utils.tensorboard import SummaryWriter
+
+from training.config import Recipe
+from training.distributed import rank
+from training.history import History
+from training.plots.report import write_report
+
+
+class Journal:
+    """The logs of `run`, begun anew or gone on with after `steps_done` steps."""
+
+    def __init__(self, run: Path, recipe: Recipe, steps_done: int, console: Console) -> None:
+        self.run, self.recipe, self.console = run, recipe, console
+        self.writes = rank() == 0
+        if self.writes:
+            self.board = SummaryWriter(str(run / "logs"), purge_step=steps_done + 1)
+            self.history = History(run, steps_done=steps_done, console=console)
+
+    def log(self, step: int, figures: Mapping[str, float]) -> None:
+        """The figures of the state after `step` steps."""
+        if self.writes:
+            self.history.append(step, figures)
+            for name, value in figures.items():
+                self.board.add_scalar(name, value, step)
+
+    def report(self) -> None:
+        """Draw everything that was logged so far."""
+        if self.writes:
+            write_report(self.run, self.history.series, self.recipe, self.console)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.writes:
+            self.board.close()
+            self.report()

@@ -1,0 +1,1 @@
+"""Checkpoints as the papers' authors released them, brought into Tessera's form."""
