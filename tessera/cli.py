@@ -21,6 +21,7 @@ _ORDER = (
     "evaluate",
     "toc",
     "export",
+    "import-released",
     "data",
     "bench",
 )

@@ -21,6 +21,8 @@ from training.models.task import TaskModule
 
 SCHEMA_VERSION = 2
 CONFIG, MODEL, OPTIMIZER = "config.json", "model.safetensors", "optimizer.safetensors"
+ORIGIN = "released.json"
+"""Says of an imported checkpoint where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,13 @@ def load_weights(checkpoint: Path, model: nn.Module) -> None:
 
 
 def load_training_state(checkpoint: Path, state: TrainingState) -> None:
-    """Restore `state` from a checkpoint.
+    """Restore `state` from a checkpoint; one that was imported has none and starts with fresh optimisers.
 
     Raises:
-        TrainingError: it is damaged, or was imported without one.
+        TrainingError: it is damaged.
     """
+    if not (checkpoint / OPTIMIZER).exists() and (checkpoint / ORIGIN).exists():
+        return
     state.restore(_read_tensors(checkpoint / OPTIMIZER))
 
 

@@ -15,8 +15,6 @@ from tessera.scores import percent
 
 if TYPE_CHECKING:
     from training.config import Recipe
-    from training.data.features import FeatureSet
-    from training.data.world import Split
 
 require_extra("train", "torch", "sklearn", "tensorboard", "lightning_fabric", "matplotlib")
 
@@ -79,15 +77,16 @@ def train(
         tokenizer_json = data.tokenizer_json()
         clips = data.features("train", tokenizer_json, cache)
     seed_everything(settings.training.seed)
-    checkpoint = run(
-        build_model(settings),
-        clips,
-        settings,
-        out,
-        resume=resume,
-        extra_files={"tokenizer.json": tokenizer_json},
-        fabric=fabric,
-    )
+    extra = {"tokenizer.json": tokenizer_json}
+    try:
+        checkpoint = run(
+            build_model(settings), clips, settings, out, resume=resume, extra_files=extra, fabric=fabric
+        )
+    except TrainingError:
+        # What ends a run ends it in all processes; one says why.
+        if rank() > 0:
+            raise typer.Exit(1) from None
+        raise
     if rank() == 0:
         print(checkpoint)
 
@@ -108,14 +107,16 @@ def evaluate(
     from rich.table import Table
 
     from training.checkpoint import latest_checkpoint, load_model
+    from training.data.generated import GeneratedData
     from training.evaluation.held_out import evaluate as score
 
     checkpoints = [latest_checkpoint(run) for run in runs]
     loaded = [load_model(checkpoint) for checkpoint in checkpoints]
     recipe = loaded[0][1]
     _require_seeds_of_one_recipe([recipe for _, recipe, _ in loaded])
-    tokenizer_json = (checkpoints[0] / "tokenizer.json").read_text()
-    fit, test = (_features(recipe, split, tokenizer_json, cache) for split in ("validation", "test"))
+    generated = GeneratedData.of(recipe.data)
+    tokenizer_json = _tokenizer_of(checkpoints[0])
+    fit, test = (generated.features(split, tokenizer_json, cache) for split in ("validation", "test"))
     scores = score(
         [(recipe.training.seed, model) for model, recipe, _ in loaded], fit, test, keep, toc_lambda
     )
@@ -174,7 +175,10 @@ def _require_seeds_of_one_recipe(recipes: list[Recipe]) -> None:
         raise TrainingError("the runs are of different recipes; score them apart")
 
 
-def _features(recipe: Recipe, split: Split, tokenizer_json: str, cache: Path) -> FeatureSet:
-    from training.data.generated import GeneratedData
-
-    return GeneratedData.of(recipe.data).features(split, tokenizer_json, cache)
+def _tokenizer_of(checkpoint: Path) -> str:
+    try:
+        return (checkpoint / "tokenizer.json").read_text()
+    except OSError:
+        raise TrainingError(
+            f"'{checkpoint}' has no tokenizer.json: it was not trained on this data"
+        ) from None

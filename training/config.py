@@ -118,14 +118,13 @@ class TrainingConfig(_Part):
     that many parts, one after the other, each of which moves the codebook. `encodes`: `once` a step, or `each` time
     that an auxiliary net is trained too, as published at first. `crop`: each step sees a random stretch of that many
     seconds of sound and picture, and in half of the texts a random part of the words, so that inference on one
-    second or one word is what was trained. `compile` hands the encoders to torch.compile.
+    second or one word is what was trained.
     """
 
     steps: Positive = 2000
     batch_size: Annotated[int, Field(ge=2)] = 80
     accumulate: Positive = 1
     precision: Literal["float32", "bfloat16", "float64"] = "float32"
-    compile: bool = False
     learning_rate: PositiveFloat = 4e-4
     schedule: Literal["constant", "cosine"] = "constant"
     club_learning_rate: PositiveFloat = 1e-3

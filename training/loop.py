@@ -41,11 +41,13 @@ class Loop:
         for net in self.inner_modules:
             net.requires_grad_(True)
         self.inner_parameters = _parameters(self.inner_modules)
-        self.main = torch.optim.Adam(_parameters(self.main_modules.values()), lr=config.learning_rate)
+        self.main = torch.optim.Adam(
+            _parameters(self.main_modules.values()), lr=config.learning_rate, fused=True
+        )
         optimizers: dict[str, torch.optim.Optimizer] = {"main": self.main}
         self.inner: torch.optim.Optimizer | None = None
         if self.inner_parameters:
-            self.inner = torch.optim.Adam(self.inner_parameters, lr=config.club_learning_rate)
+            self.inner = torch.optim.Adam(self.inner_parameters, lr=config.club_learning_rate, fused=True)
             optimizers["inner"] = self.inner
         self.state = TrainingState(optimizers)
 

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import pytest
 import torch
+from typer import Typer
+from typer.testing import CliRunner
 
+from tessera.errors import TrainingError
 from tests.training.small import QUIET, SEGMENTS, small_recipe
 from tests.training.transcribed import draws, transcribed
+from training.bench import command
+from training.bench.jobs import Job
+from training.bench.report import Report
+from training.bench.train import started
 from training.config import Recipe
 from training.devices import open_fabric
 from training.loop import Loop
@@ -74,3 +85,52 @@ def test_the_transcription_trains_as_ours_does(method: str) -> None:
             # Adam carries along what the slack does to gradients.
             slack = 1e-6 * step + (MATCHING_SLACK if name in ("cmcm", "loss") else 0.0)
             assert figures[name] == pytest.approx(value, rel=1e-6, abs=1e-7 + slack), (step, name)
+
+
+def test_every_side_takes_real_steps_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(Recipe, "load", small_recipe)
+    app, out = Typer(), tmp_path / "results" / "train.json"
+    app.command()(command.train)
+    done = CliRunner().invoke(app, ["--method", "fcid", "--batch", "4", "--steps", "3", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    report = Report.model_validate_json(done.stdout)
+    assert Report.model_validate_json(out.read_text()) == report
+    assert (report.batch, report.measured_steps, report.warm_up_steps) == (4, 2, 1)
+    assert report.machine.threads == 1
+    (method,) = report.methods
+    assert [(side.program, side.precision, side.video_branch) for side in method.sides] == [
+        ("transcription", "float64", "convolutions"),
+        ("tessera", "float32", "convolutions"),
+        ("tessera", "bfloat16", "convolutions"),
+        ("tessera", "float32", "mean"),
+        ("tessera", "bfloat16", "mean"),
+    ]
+    baseline = method.sides[0]
+    for side in method.sides:
+        assert len(side.seconds) == 2
+        assert side.speedup == pytest.approx(baseline.median_seconds / side.median_seconds, rel=0.05)
+        assert side.memory_ratio == pytest.approx(side.peak_memory_bytes / baseline.peak_memory_bytes, 1e-3)
+        assert 0 < side.last_loss < 100
+        # An interpreter with torch, and less than a machine.
+        assert 1e8 < side.peak_memory_bytes < 1e10
+    assert report.table().row_count == 5
+
+
+def test_a_side_that_is_killed_is_an_error() -> None:
+    job = Job(program="transcription", recipe=small_recipe("fcid-paper"))
+    with started(job) as worker:
+        os.kill(worker.process.pid, signal.SIGKILL)
+        worker.process.wait()
+        with pytest.raises(TrainingError, match=r"transcription, float64, convolutions: .* status -9"):
+            worker.step()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
+    job = Job(program="transcription", recipe=small_recipe("fcid-paper"), device="cuda")
+    with pytest.raises(TrainingError, match="status 2"), started(job):
+        pass
+    assert capfd.readouterr().err == "tessera: 1 CUDA devices were asked for, this machine has 0\n"

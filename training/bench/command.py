@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Seconds and peak memory of a training step at the published sizes, against a plain float64 program.
 
-    All sides of a method are held in memory at once; DCID of 80 clips takes about 16 GB, and minutes a step.
+    All sides of a method are held in memory at once, about 16 GB at 80 clips; the baseline takes minutes a step.
     """
     from rich.console import Console
 

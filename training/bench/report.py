@@ -9,6 +9,7 @@ from importlib.metadata import version
 from statistics import median
 
 from pydantic import BaseModel
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from training.bench.jobs import Job, Ready, Step
@@ -61,18 +62,16 @@ class Report(BaseModel):
 
     def table(self) -> Table:
         """A row a side."""
-        table = Table(title=f"a training step of {self.batch} clips")
-        table.add_column("recipe")
-        table.add_column("program")
-        table.add_column("video branch")
+        table = Table(title=f"a training step of {self.batch} clips", box=SIMPLE_HEAD)
+        table.add_column("recipe", no_wrap=True)
+        table.add_column("program", no_wrap=True)
         for head in ("seconds", "times as fast", "peak GB", "share of memory"):
             table.add_column(head, justify="right")
         for method in self.methods:
             for side in method.sides:
                 table.add_row(
                     method.recipe,
-                    f"{side.program}, {side.precision}",
-                    side.video_branch,
+                    f"{side.program}, {side.precision}" + ", mean" * (side.video_branch == "mean"),
                     f"{side.median_seconds:.3g}",
                     f"{side.speedup:.2f}",
                     f"{side.peak_memory_bytes / 1e9:.2f}",

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
-from types import TracebackType
-from typing import Literal, Self
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -45,7 +44,7 @@ def run_bench(
     for recipe in recipes:
         jobs = _jobs(recipe.with_training(batch_size=batch), device, precisions)
         with ExitStack() as stack:
-            workers = [stack.enter_context(Worker(job)) for job in jobs]
+            workers = [stack.enter_context(started(job)) for job in jobs]
             ready = workers[0].ready
             taken = _take_turns(recipe.name, workers, steps, console)
         methods.append(method_of([(job, of_job[warm_up:]) for job, of_job in zip(jobs, taken, strict=True)]))
@@ -91,26 +90,9 @@ def _take_turns(name: str, workers: list[Worker], steps: int, console: Console) 
 class Worker:
     """A process that takes training steps when asked to."""
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "training.bench.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.ready = Ready.model_validate_json(self._ask(self.job.model_dump_json()))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            self.process.kill()
-        # The end of its input is the end of the worker.
-        self.process.communicate()
+    def __init__(self, job: Job, process: subprocess.Popen[str]) -> None:
+        self.job, self.process = job, process
+        self.ready = Ready.model_validate_json(self._ask(job.model_dump_json()))
 
     def step(self) -> Step:
         """Let it take a step.
@@ -131,3 +113,26 @@ class Worker:
                 f"bench: {self.job.title}: the process ended with status {self.process.wait()}"
             )
         return answer
+
+
+@contextmanager
+def started(job: Job) -> Iterator[Worker]:
+    """A worker with its model built; it ends with the block.
+
+    Raises:
+        TrainingError: it could not be started.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.bench.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Worker(job, process)
+    except BaseException:
+        process.kill()
+        raise
+    finally:
+        # The end of its input is the end of the worker.
+        process.communicate()

@@ -50,8 +50,12 @@ class GeneratedData:
         """From the `data` part of a recipe: `world`, the fields of `World`, and `clips`, the size of each split.
 
         Raises:
-            TrainingError: a setting is unknown or of the wrong type.
+            TrainingError: there are none, or one is unknown or of the wrong type.
         """
+        if not settings:
+            raise TrainingError(
+                "the recipe names no data; only data of the generated world can be loaded so far"
+            )
         try:
             return TypeAdapter(cls).validate_python(settings)
         except ValidationError as error:

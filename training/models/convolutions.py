@@ -1,7 +1,7 @@
 """Convolutions of many small maps as matrix products, one a tap of the kernel.
 
-On maps of a few cells with a thousand channels, the products keep a processor busy where its convolution kernels do
-not: a training step takes a third of the time. They compute no tap that falls outside the map.
+On maps of a few cells with a thousand channels, products keep a processor busy where its convolution kernels do not: a
+training step takes a quarter of the time in bfloat16 and three quarters in float32. No tap outside the map is computed.
 
 N maps, C channels, k kernel side; a convolution without padding maps a big map onto a small one, a transposed one back.
 """
@@ -20,7 +20,6 @@ class MapConv2d(nn.Conv2d):
 
     def __init__(self, inputs: int, outputs: int, side: int, padding: int = 0, bias: bool = True) -> None:
         super().__init__(inputs, outputs, side, padding=padding, bias=bias)
-        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, inputs, H, W] -> [N, outputs, H', W'], channels last in memory."""
@@ -35,7 +34,6 @@ class MapConvTranspose2d(nn.ConvTranspose2d):
 
     def __init__(self, inputs: int, outputs: int, side: int) -> None:
         super().__init__(inputs, outputs, side)
-        self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """[N, inputs, H, W] -> [N, outputs, H', W'], channels last in memory."""
@@ -97,10 +95,11 @@ def _to_small(
     big: Tensor, weight: Tensor, bias: Tensor | None, padding: int, size: tuple[int, int]
 ) -> Tensor:
     y = _filled(len(big), weight.shape[0], size, bias, big)
+    weight = weight.to(big.dtype, memory_format=torch.channels_last)
     big, small = _channels_last(big), _channels_last(y)
     for i, j, of_small, of_big in _taps(weight.shape[2], padding, small, big):
         cells = small[of_small]
-        product = big[of_big].flatten(0, 2) @ weight[:, :, i, j].to(big.dtype).T
+        product = big[of_big].flatten(0, 2) @ weight[:, :, i, j].T
         cells += product.view_as(cells)
     return y.to(big.dtype)
 
@@ -109,20 +108,21 @@ def _to_big(
     small: Tensor, weight: Tensor, bias: Tensor | None, padding: int, size: tuple[int, int]
 ) -> Tensor:
     y = _filled(len(small), weight.shape[1], size, bias, small)
+    weight = weight.to(small.dtype, memory_format=torch.channels_last)
     small, big = _channels_last(small), _channels_last(y)
     for i, j, of_small, of_big in _taps(weight.shape[2], padding, small, big):
         cells = big[of_big]
-        product = small[of_small].flatten(0, 2) @ weight[:, :, i, j].to(small.dtype)
+        product = small[of_small].flatten(0, 2) @ weight[:, :, i, j]
         cells += product.view_as(cells)
     return y.to(small.dtype)
 
 
 def _weight_gradient(big: Tensor, small: Tensor, weight: Tensor, padding: int) -> Tensor:
     big, small = _channels_last(big), _channels_last(small)
-    gradient = torch.empty_like(weight)
+    gradient = torch.empty_like(weight, memory_format=torch.channels_last)
     for i, j, of_small, of_big in _taps(weight.shape[2], padding, small, big):
         gradient[:, :, i, j] = small[of_small].flatten(0, 2).T @ big[of_big].flatten(0, 2)
-    return gradient
+    return gradient.contiguous()
 
 
 def _bias_gradient(dy: Tensor, weight: Tensor) -> Tensor:

@@ -13,13 +13,13 @@ import torch
 from torch import nn
 
 from tessera.errors import TrainingError
-from training.checkpoint import OPTIMIZER, TrainingState, save_checkpoint
+from training.checkpoint import OPTIMIZER, ORIGIN, TrainingState, save_checkpoint
 from training.models.catalogue import build_model
 from training.released.archive import ENCODER, TEXT_LSTM, ReleasedFile, read_released, read_text_vocabulary
 from training.released.formats import DCID, Family, Format, Match, identify
 from training.released.keys import dead_part
 
-ORIGIN, TEXT_VOCABULARY = "released.json", "text_vocabulary.json"
+TEXT_VOCABULARY = "text_vocabulary.json"
 
 STEPS_PER_EPOCH = 510
 """Batches in an epoch of the published pretraining: 40,801 clips, 80 at a time."""
