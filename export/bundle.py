@@ -103,7 +103,10 @@ def export_bundle(
 def _open(checkpoint: Path, settings: ExportSettings) -> _Source:
     model, recipe, step = load_model(checkpoint)
     if not isinstance(model, FCID) or recipe.half is not None or recipe.codebook.quantizer != "vq":
-        raise TrainingError(f"'{checkpoint}' is a {recipe.method} model; FCID alone can be exported so far")
+        what = f"method {recipe.method}, half {recipe.half or 'both'}, quantizer {recipe.codebook.quantizer}"
+        raise TrainingError(
+            f"'{checkpoint}' cannot be exported yet: it is {what}; only whole FCID with vq can"
+        )
     try:
         tokenizer_json = (checkpoint / TOKENIZER).read_text()
     except OSError:

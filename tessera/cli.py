@@ -45,11 +45,19 @@ def require_extra(extra: str, *modules: str) -> None:
 
 
 def main() -> None:
-    """Run `tessera`. An error that Tessera raises on purpose is one sentence on stderr and exit status 2."""
+    """Run `tessera`. An error that Tessera raises on purpose is one sentence on stderr and exit status 2.
+
+    So is a file or folder that cannot be used.
+    """
     try:
         build_app()()
     except TesseraError as error:
         print(f"tessera: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"tessera: '{error.filename}': {error.strerror}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -93,14 +93,14 @@ def save_checkpoint(
 
 
 def latest_checkpoint(run: Path) -> Path:
-    """The newest checkpoint of a run; a checkpoint is returned as it is.
+    """The newest checkpoint of a run; a checkpoint that no run went on in is returned as it is.
 
     Raises:
         TrainingError: there is none.
     """
-    if (run / CONFIG).exists():
-        return run
     found = [folder for folder in run.glob("step-*") if (folder / CONFIG).exists()]
+    if not found and (run / CONFIG).exists():
+        return run
     if not found:
         raise TrainingError(f"'{run}' holds no checkpoint")
     return max(found, key=lambda folder: (len(folder.name), folder.name))

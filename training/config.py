@@ -26,7 +26,8 @@ class ModelConfig(_Part):
     """Widths. The defaults are the published ones of DCID (docs/models.md 1).
 
     `video_branch` is how the specific half of a picture is seen: `convolutions` over the feature map, as published and
-    nearly all of the cost of training, or its spatial `mean` like a vector of sound. Codes depend on the mean alone.
+    nearly all of the cost of training, or its spatial `mean` like a vector of sound. First-level codes
+    depend on the mean alone.
     """
 
     dim: Positive = 256
@@ -59,10 +60,10 @@ class CodebookConfig(_Part):
     `quantizer`: `vq` is one codebook, `residual` are `depth` of them, each on what the one before left over, and
     `fsq` rounds a few channels to `fsq_levels` values each. `partners`: what a vector is mixed with before it moves
     its code (MM-EMA): the vectors of the other modalities `aligned` in time as released, their cross-`attention`
-    as the paper says, or `none`. `update`: `fused` moves the codebook once a step for all modalities, counts starting
-    at one; `paper` one modality after the other, counts starting at zero, as released. `start`: k-means of the
-    first batch, or small uniform rows. `reset`: `statistics` moves sums and counts of a dead code too; `paper` only its
-    row, which the next step undoes.
+    as the paper says, or `none`, which also leaves the partners out of the commitment loss. `update`: `fused` moves
+    the codebook once a step for all modalities, counts starting at one; `paper` one modality after the other, counts
+    starting at zero, as released. `start`: k-means of the first batch, or small uniform rows. `reset`: `statistics`
+    moves sums and counts of a dead code too; `paper` only its row, which the next step undoes.
     """
 
     quantizer: Literal["vq", "residual", "fsq"] = "vq"
@@ -89,7 +90,8 @@ class LossConfig(_Part):
 
     `weights` go by the names that are logged, or by the beginning of a name up to a slash: `club` is all of
     `club/audio`, `club/video` ..., and the longest beginning decides. A loss that is not listed weighs one, and one of
-    weight zero is still computed and logged. `cpc_steps` is how many segments ahead CPC predicts, `cpc_contrast`
+    weight zero is still computed and logged. `cpc_steps` is how many segments ahead CPC predicts (clips that are not
+    longer have no CPC), `cpc_contrast`
     whether a target is told from other clips' guesses, as released and quicker to learn, or a guess is from other
     clips' targets, as the paper says.
     """
@@ -178,6 +180,8 @@ class Recipe(_Part):
             raise ValueError(f"method '{self.method}': warm_start is for hdcid and srcid, which need it")
         if self.warm_start and (self.warm_start.mi_below is not None) != (self.method == "srcid"):
             raise ValueError("warm_start.mi_below is for srcid, which needs it")
+        if self.method in ("vq", "cmcm") and self.codebook.partners != "none":
+            raise ValueError(f"method '{self.method}' needs codebook.partners 'none': it has no MM-EMA")
         if self.half is not None and (self.method != "fcid" or len(self.modalities) != 2):
             raise ValueError("half is for fcid with two modalities")
         if self.method == "fcid" and len(self.modalities) == 2 and self.half is None:

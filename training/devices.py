@@ -37,7 +37,7 @@ def open_fabric(config: TrainingConfig, device: str = "auto", devices: int = 1) 
             f"a batch of {config.batch_size} clips{parts} cannot be shared by {local * nodes} processes"
         )
     fabric = Fabric(
-        accelerator=device,
+        accelerator=device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
         devices=local,
         num_nodes=nodes,
         # Buffers are alike by construction; every parameter has a gradient in every step.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,8 +31,10 @@ class Journal:
         """The figures of the state after `step` steps."""
         if self.writes:
             self.history.append(step, figures)
-            for name, value in figures.items():
-                self.board.add_scalar(name, value, step)
+            # As with the history: a disk that is full of something else must not end a run.
+            with suppress(OSError):
+                for name, value in figures.items():
+                    self.board.add_scalar(name, value, step)
 
     def report(self) -> None:
         """Draw everything that was logged so far."""
@@ -45,5 +48,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.writes:
-            self.board.close()
+            with suppress(OSError):
+                self.board.close()
             self.report()

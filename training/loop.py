@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,11 @@ class Loop:
         self._require_finite(step, {f"gradient of the {name}": value for name, value in lengths.items()})
         for group in self.main.param_groups:
             group["lr"] = learning_rate(step, config)
+        # A gradient of zero would still count as a step of Adam, and spoil its first ones later.
+        for parameter in _parameters(self.task.dormant_modules()):
+            parameter.grad = None
         self.main.step()
+        self.task.observe(values)
         metrics = self.task.metrics(state) if with_metrics else {}
         self._warn_of_collapse(step, metrics)
         return {**values, **metrics}
@@ -86,30 +90,28 @@ class Loop:
         inner: Losses = {}
         states: list[Any] = []
 
-        def inner_steps(state: Any) -> None:
-            states.append(state)
-            inner.update(self._inner_steps(state, batch, generator))
+        def inner_steps(encode: Callable[[], Any]) -> None:
+            inner.update(self._inner_steps(encode))
 
-        losses: Losses = self.module(batch, generator, inner_steps)
+        losses: Losses = self.module(batch, generator, inner_steps, states.append)
         total = self._total(losses)
         self.fabric.backward(total / self.recipe.training.accumulate)
         figures = {**inner, **losses, "loss": total}
         return {name: figure.detach() for name, figure in figures.items()}, states[0]
 
-    def _inner_steps(self, state: Any, batch: Batch, generator: torch.Generator) -> Losses:
+    def _inner_steps(self, encode: Callable[[], Any]) -> Losses:
         """The same batch several times; as published, these gradients are not clipped."""
         losses: Losses = {}
         if self.inner is None:
             return losses
         for _ in range(self.recipe.training.club_steps):
-            if self.recipe.training.encodes == "each":
-                with torch.no_grad():
-                    state = self.task.encode(batch, generator)
-            losses = self.task.inner_losses(state)
+            losses = self.task.inner_losses(encode())
             self.inner.zero_grad(set_to_none=True)
             torch.stack([*losses.values()]).sum().backward()  # type: ignore[no-untyped-call]
             average_gradients(self.inner_parameters)
             self.inner.step()
+            # Autocast keeps what it made of weights; these have just changed.
+            torch.clear_autocast_cache()
         return losses
 
     def _total(self, losses: Losses) -> Tensor:
@@ -134,9 +136,10 @@ class Loop:
                 )
 
     def _warn_of_collapse(self, step: int, metrics: Mapping[str, float]) -> None:
-        if "codebook/perplexity" not in metrics:
+        perplexities = [v for name, v in metrics.items() if name.endswith("codebook/perplexity")]
+        if not perplexities:
             return
-        if metrics["codebook/perplexity"] >= _COLLAPSED_PERPLEXITY:
+        if min(perplexities) >= _COLLAPSED_PERPLEXITY:
             self.collapsed_since = None
             return
         if self.collapsed_since is None:

@@ -78,6 +78,8 @@ def train(
         for step in range(first, config.steps):
             indices = own_batch(sampled_indices(len(dataset), step, config), config.accumulate)
             batch = fabric.to_device(dict(dataset.batch(indices)))
+            if step == first:
+                _require_widths(batch, recipe)
             last = step + 1 == config.steps
             logged = (step + 1) % config.log_every == 0 or last
             figures = loop.step(step, batch, with_metrics=logged)
@@ -104,6 +106,17 @@ def sampled_indices(clips: int, step: int, config: TrainingConfig) -> Tensor:
     epoch, position = divmod(step, clips // config.batch_size)
     order = epoch_order(clips, config.seed, epoch)
     return order[position * config.batch_size : (position + 1) * config.batch_size]
+
+
+def _require_widths(batch: Mapping[str, Tensor], recipe: Recipe) -> None:
+    model = recipe.model
+    widths = {"audio": model.audio_dim, "video": model.video_dim, "text": model.text_dim}
+    for modality in recipe.modalities:
+        if modality not in batch:
+            raise TrainingError(f"the data has no {modality}, which the recipe trains on")
+        if batch[modality].shape[-1] != widths[modality]:
+            found = f"{batch[modality].shape[-1]} features wide, {modality}_dim is {widths[modality]}"
+            raise TrainingError(f"the data and the recipe do not match: {modality} is {found}")
 
 
 def _resumed(loop: Loop, source: Path) -> int:

@@ -54,6 +54,7 @@ def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> N
             {"half": "fine", "modalities": ["audio", "text"]},
             "recipe: the document: the fine half of fcid is for audio and video",
         ),
+        ({"method": "vq"}, "recipe: the document: method 'vq' needs codebook.partners 'none'"),
         ({"method": "hdcid"}, "recipe: the document: method 'hdcid': warm_start is for hdcid and srcid"),
         ({"method": "srcid", "warm_start": {"steps": 3}}, "recipe: the document: warm_start.mi_below is for"),
         ({"training": {"batch_size": 6, "accumulate": 4}}, "recipe: training: a batch of 6 clips cannot be"),

@@ -271,16 +271,15 @@ def test_a_stretch_is_within_the_clip_and_of_every_length() -> None:
 
 
 def test_the_second_level_of_hdcid_waits_for_its_steps() -> None:
-    model, batch = started("hdcid")
+    model, _ = started("hdcid")
     assert isinstance(model, HDCID)
-    weights = []
+    seen = []
     for _ in range(4):
-        losses_of(model, batch)
-        weights.append(model.loss_weights())
-    assert weights == [{"level2": 0.0}, {"level2": 0.0}, {}, {}]
-    model.eval()
-    losses_of(model, batch)
-    assert int(model.steps) == 4
+        dormant = {id(p) for module in model.dormant_modules() for p in module.parameters()}
+        seen.append((model.loss_weights(), len(dormant)))
+        model.observe({})
+    second = sum(1 for _ in model.second.parameters()) - sum(1 for _ in model.second.club.parameters())
+    assert seen == [({"level2": 0.0}, second), ({"level2": 0.0}, second), ({}, 0), ({}, 0)]
 
 
 def test_the_second_level_of_srcid_waits_for_the_information_to_fall_and_never_looks_back() -> None:
@@ -289,11 +288,15 @@ def test_the_second_level_of_srcid_waits_for_the_information_to_fall_and_never_l
     bounds = [0.1] * 3 + [4.0] * 30 + [0.0] * 40 + [4.0] * 40
     warm = []
     for bound in bounds:
-        model.observe(
-            {"club/audio": torch.tensor(2 * bound), "club/video": torch.tensor(0.0), "cpc": torch.tensor(9.0)}
-        )
+        model.observe({"club/audio": 2 * bound, "club/video": 0.0, "cpc": 9.0})
         warm.append(model.is_warm())
     first = warm.index(True)
     # 0.95 ** 14 is the first power below one half.
     assert first == 33 + 13
     assert all(warm[first:])
+
+
+def test_a_text_without_words_is_a_text_without_features() -> None:
+    model, batch = started("fcid", training={"crop": [1, 10]})
+    batch["text_mask"][0] = False
+    assert all(torch.isfinite(loss) for loss in losses_of(model, batch).values())

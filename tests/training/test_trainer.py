@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,14 @@ def test_a_resumed_run_ends_bit_for_bit_as_one_that_was_never_stopped(method: st
 
 
 @pytest.mark.parametrize(
-    "training", [{"accumulate": 2}, {"encodes": "each"}, {"precision": "bfloat16"}, {"precision": "float64"}]
+    "training",
+    [
+        {"accumulate": 2},
+        {"encodes": "each"},
+        {"precision": "bfloat16"},
+        {"precision": "float64"},
+        {"accumulate": 2, "encodes": "each", "precision": "float64"},
+    ],
 )
 def test_every_way_to_take_steps_learns_and_resumes(training: dict[str, Any], tmp_path: Path) -> None:
     recipe = small_recipe("hdcid", training=training)
@@ -77,14 +85,63 @@ def test_every_way_to_take_steps_learns_and_resumes(training: dict[str, Any], tm
     )
 
 
-def test_as_published_the_encoder_runs_for_every_inner_step(tmp_path: Path) -> None:
-    idle = []
-    for encodes in ("once", "each"):
-        recipe = small_recipe(codebook={"reset_after": 99}, training={"encodes": encodes, "steps": 2})
-        state = stored(run(tmp_path / encodes, recipe))["model/quantizers.0.codebook.idle"]
-        idle.append(int(state.max()))
-    assert idle[0] <= 2
-    assert 2 < idle[1] <= 12
+@pytest.mark.parametrize(("encodes", "expected"), [("once", "e" + 5 * "i" + "m"), ("each", 5 * "ei" + "em")])
+def test_as_published_the_encoder_runs_before_every_inner_step_and_last_for_the_losses(
+    encodes: str, expected: str, tmp_path: Path
+) -> None:
+    recipe = small_recipe(training={"encodes": encodes, "steps": 1})
+    model = build_model(recipe)
+    calls: list[str] = []
+    for letter, name in (("e", "encode"), ("i", "inner_losses"), ("m", "losses")):
+        method = getattr(model, name)
+        setattr(model, name, lambda *a, letter=letter, method=method: (calls.append(letter), method(*a))[1])
+    train(model, RandomClips(recipe), recipe, tmp_path, console=QUIET)
+    assert "".join(calls) == expected
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_inner_step_sees_the_weights_that_the_last_one_left(precision: str, tmp_path: Path) -> None:
+    recipe = small_recipe(training={"precision": precision, "steps": 1, "club_learning_rate": 1e-2})
+    model = build_model(recipe)
+    inner, seen = model.inner_losses, []
+
+    def watched(state: Any) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = inner(state)
+        seen.append(float(torch.stack([*losses.values()]).sum().detach()))
+        return losses
+
+    model.inner_losses = watched  # type: ignore[method-assign]
+    train(model, RandomClips(recipe), recipe, tmp_path, console=QUIET)
+    assert seen == sorted(seen, reverse=True)
+    assert len(set(seen)) == 5
+
+
+def test_a_level_that_wakes_up_takes_first_steps_like_any_other(tmp_path: Path) -> None:
+    recipe = small_recipe("hdcid", training={"steps": 12, "save_every": 1, "learning_rate": 1e-3})
+    recipe = Recipe.parse({**recipe.model_dump(), "warm_start": {"steps": 10}})
+    run(tmp_path, recipe)
+    name = "model/second.temporal.audio.affine.weight"
+    weights = [stored(tmp_path / f"step-{step:06d}")[name] for step in (1, 10, 11, 12)]
+    assert torch.equal(weights[0], weights[1])
+    # Adam's first step is as large as its learning rate, and no larger.
+    assert 0 < (weights[2] - weights[1]).abs().max() <= 1.01e-3
+
+
+def test_data_of_other_widths_are_told_of(tmp_path: Path) -> None:
+    recipe, other = small_recipe(), small_recipe(model={"text_dim": 9})
+    with pytest.raises(TrainingError, match="text is 5 features wide, text_dim is 9"):
+        train(build_model(other), RandomClips(recipe), other, tmp_path, console=QUIET)
+
+
+def test_a_full_disk_ends_a_run_with_a_sentence(tmp_path: Path) -> None:
+    recipe = small_recipe(training={"steps": 6})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(TrainingError, match=r"step 3 cannot be written .* is the disk full"):
+            run(tmp_path, recipe)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_run_goes_on_from_its_latest_checkpoint(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -85,7 +86,11 @@ class GeneratedData:
         if not folder.exists():
             building = folder.with_suffix(f".{os.getpid()}")
             _build(self.world, split, self.clips[split], tokenizer_json).save(building)
-            building.rename(folder)
+            try:
+                building.rename(folder)
+            except OSError:
+                # Another process was faster; its features are the same.
+                shutil.rmtree(building)
         return FeatureSet.load(folder)
 
     def _digest(self, split: Split, tokenizer_json: str) -> str:

@@ -140,4 +140,4 @@ def masked_mean(z_BTD: Tensor, mask_BT: Tensor | None = None) -> Tensor:
     if mask_BT is None:
         return z_BTD.mean(dim=1)
     weight_BT1 = mask_BT.unsqueeze(-1).to(z_BTD.dtype)
-    return (z_BTD * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1)
+    return (z_BTD * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1).clamp(min=1)

@@ -1,7 +1,7 @@
 """FCID: fine disentangling of sound and picture, coarse alignment with text, one codebook for clips.
 
 H. Huang et al., ACL Findings 2025; docs/models.md 1.4. With two modalities its coarse half alone; its fine half
-alone is `fine.py`.
+alone is `fcid_fine.py`.
 
 B batch, T segments (seconds, or word slots), D width of the model.
 """

@@ -5,7 +5,7 @@ docs/models.md 1.3. The second level's losses begin after a warm start; its code
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -82,25 +82,28 @@ class HDCID(DisentanglingTask[HDCIDState]):
             self.level_losses(level, part.level, part.quantized, generator)
             for level, part in self._parts(state)
         )
-        if self.training:
-            self.observe(first)
         return {**first, **_second(second)}
 
     def _parts(self, state: HDCIDState) -> tuple[tuple[Disentangling, DCIDState], ...]:
         return (self.level, state.first), (self.second, state.second)
 
-    def observe(self, first: Losses) -> None:
-        """Take note of one step for the warm start; `first` are the losses of the first level."""
+    def observe(self, losses: Mapping[str, float]) -> None:
+        """Count the steps of the warm start."""
         self.steps += 1
 
     def is_warm(self) -> bool:
         """Whether the losses of the second level count."""
         assert self.recipe.warm_start is not None
-        return int(self.steps) > self.recipe.warm_start.steps
+        return int(self.steps) >= self.recipe.warm_start.steps
 
     def loss_weights(self) -> dict[str, float]:
         """Zero for the second level while the first one warms up."""
         return {} if self.is_warm() else {SECOND: 0.0}
+
+    def dormant_modules(self) -> Iterator[nn.Module]:
+        """The second level, while the first one warms up."""
+        if not self.is_warm():
+            yield from (self.second.encoder(), self.second.decoders, self.second.predictors)
 
     def metrics(self, state: HDCIDState) -> dict[str, float]:
         """Use of each codebook, agreement of modalities on each level, and whether the second level counts."""

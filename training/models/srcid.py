@@ -5,13 +5,14 @@ H. Huang et al., *Semantic Residual for Multimodal Unified Discrete Representati
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from training.config import Recipe
-from training.distributed import all_reduce_sum, world_size
 from training.models.hdcid import HDCID, HDCIDState
-from training.models.task import Losses
 
 _MEMORY = 0.95
 """CLUB of single batches is noisy: its moving average decides."""
@@ -30,13 +31,11 @@ class SRCID(HDCID):
         self.register_buffer("highest_information", torch.tensor(0.0))
         self.register_buffer("disentangled", torch.tensor(False))
 
-    @torch.no_grad()
-    def observe(self, first: Losses) -> None:
+    def observe(self, losses: Mapping[str, float]) -> None:
         """Follow the mean CLUB bound of the modalities."""
-        super().observe(first)
-        bound = torch.stack([loss for name, loss in first.items() if name.startswith("club/")]).mean()
-        all_reduce_sum(bound)
-        self.information.lerp_((bound / world_size()).to(self.information.dtype), 1 - _MEMORY)
+        super().observe(losses)
+        bound = statistics.fmean(loss for name, loss in losses.items() if name.startswith("club/"))
+        self.information.mul_(_MEMORY).add_((1 - _MEMORY) * bound)
         self.highest_information.copy_(torch.maximum(self.highest_information, self.information))
         if super().is_warm():
             assert self.recipe.warm_start is not None

@@ -24,7 +24,7 @@ def random_words(mask_BS: Tensor, generator: torch.Generator) -> Tensor:
     draws = _uniform(mask_BS, slots, generator).masked_fill(~mask_BS, -1.0)
     whole = _uniform(mask_BS, 1, generator) < 0.5
     threshold = _uniform(mask_BS, 1, generator).masked_fill(whole, 0.0)
-    return draws >= torch.minimum(threshold, draws.amax(dim=1, keepdim=True))
+    return mask_BS & (draws >= torch.minimum(threshold, draws.amax(dim=1, keepdim=True)))
 
 
 def random_phrase(words_BSC: Tensor, mask_BS: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import torch
@@ -89,10 +89,35 @@ class TaskModule(nn.Module, ABC, Generic[State]):
         """Factors beside the recipe's weights that change in the course of training, by beginnings of names."""
         return {}
 
+    def dormant_modules(self) -> Iterable[nn.Module]:
+        """Modules of the main objective that are not to be trained yet."""
+        return ()
+
+    def observe(self, losses: Mapping[str, float]) -> None:
+        """Take note of a step that was made, with its losses over the whole batch."""
+
     def forward(
-        self, batch: Batch, generator: torch.Generator, inner_steps: Callable[[State], None]
+        self,
+        batch: Batch,
+        generator: torch.Generator,
+        inner_steps: Callable[[Callable[[], State]], None],
+        encoded: Callable[[State], None],
     ) -> Losses:
-        """One step but for the optimisers; `inner_steps` is given the state, to train the auxiliary nets on it."""
-        state = self.encode(batch, generator)
-        inner_steps(state)
+        """One step but for the optimisers.
+
+        `inner_steps` trains the auxiliary nets on the states that the function it is given returns; `encoded` is told
+        of the state that the losses are of.
+        """
+        if self.recipe.training.encodes == "each":
+            # As released, the pass that is trained on sees the codebook that the others have moved.
+            inner_steps(lambda: self._encode_without_gradient(batch, generator))
+            state = self.encode(batch, generator)
+        else:
+            state = self.encode(batch, generator)
+            inner_steps(lambda: state)
+        encoded(state)
         return self.losses(state, generator)
+
+    @torch.no_grad()
+    def _encode_without_gradient(self, batch: Batch, generator: torch.Generator) -> State:
+        return self.encode(batch, generator)

@@ -45,8 +45,8 @@ class EMACodebook(nn.Module):
         super().__init__()
         self.config = config
         # Counts of one bound the first update; the released counts of zero throw unused codes far out.
-        bound = 1 / config.size
         paper = config.update == "paper"
+        bound = 1 / (400 if paper else config.size)  # as released, whatever the size
         self.register_buffer("sums", torch.empty(config.size, dim).uniform_(-bound, bound))
         self.register_buffer("counts", torch.full((config.size,), 0.0 if paper else 1.0))
         self.register_buffer("idle", torch.full((config.size,), -1.0 if paper else 0.0))
