@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-bench = typer.Typer(no_args_is_help=True, help="Measure what is served against what the graphs can do.")
 
 
 def serve(
@@ -47,7 +46,6 @@ def serve(
     )
 
 
-@bench.command("serve")
 def bench_serve(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
@@ -60,8 +58,3 @@ def bench_serve(
     from service.bench.report import run_bench
 
     run_bench(bundle, seconds=seconds, clients=clients, out=out)
-
-
-@bench.callback()
-def _bench() -> None:
-    """Keep `serve` a subcommand, however few there are."""
