@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 import typer
 
 
-
 def serve(
     bundle: Annotated[
         Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
