@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ from training.distributed import rank
 from training.history import History
 from training.plots.report import write_report
 
+_REPORT_SECONDS = 30.0
+"""A report takes up to a second: it is drawn this often, and at the end."""
+
 
 class Journal:
     """The logs of `run`, begun anew or gone on with after `steps_done` steps."""
@@ -23,6 +27,7 @@ class Journal:
     def __init__(self, run: Path, recipe: Recipe, steps_done: int, console: Console) -> None:
         self.run, self.recipe, self.console = run, recipe, console
         self.writes = rank() == 0
+        self.drawn = time.monotonic()
         if self.writes:
             self.board = SummaryWriter(str(run / "logs"), purge_step=steps_done + 1)
             self.history = History(run, steps_done=steps_done, console=console)
@@ -37,9 +42,13 @@ class Journal:
                     self.board.add_scalar(name, value, step)
 
     def report(self) -> None:
-        """Draw everything that was logged so far."""
-        if self.writes:
-            write_report(self.run, self.history.series, self.recipe, self.console)
+        """Draw everything that was logged so far, unless that was done a moment ago."""
+        if self.writes and time.monotonic() - self.drawn > _REPORT_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        write_report(self.run, self.history.series, self.recipe, self.console)
+        self.drawn = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -50,4 +59,4 @@ class Journal:
         if self.writes:
             with suppress(OSError):
                 self.board.close()
-            self.report()
+            self._draw()

@@ -55,7 +55,7 @@ def train(
     """Train `task` in the folder `run` and return its last checkpoint.
 
     Every `save_every` steps a checkpoint is written, with `extra_files` beside the weights, and `report.html` is
-    drawn anew; `metrics.jsonl` and TensorBoard logs in `logs` grow meanwhile. `resume` goes on from the latest
+    drawn now and then; `metrics.jsonl` and TensorBoard logs in `logs` grow meanwhile. `resume` goes on from the latest
     checkpoint of `run`, or from the one it names, and ends with the same weights as a run that was never stopped.
     Ctrl-C and SIGTERM save the step that is being made.
     `fabric` says where it computes and in how many processes, each of which calls this; by default, here.

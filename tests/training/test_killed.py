@@ -18,7 +18,7 @@ from training.models.catalogue import build_model
 from training.randomness import seed_everything
 from training.trainer import train
 
-STEPS = 60
+STEPS = 20
 _CHILD = """
 import sys
 from pathlib import Path
