@@ -19,6 +19,7 @@ from tessera.errors import InputError
 from tessera.limits import Limits, Truncate
 
 _SHORTEST_SEC = 0.001
+_ROUNDING_SEC = 1e-9  # 1.001 - 1.0 is less than 0.001
 _Window = TypeVar("_Window")
 
 
@@ -37,7 +38,7 @@ class Excerpt:
         if not (math.isfinite(self.start_sec) and self.start_sec >= 0):
             raise InputError("invalid_value", "start_sec must be a number of seconds, 0 or more")
         if self.end_sec is not None and not (
-            math.isfinite(self.end_sec) and self.end_sec - self.start_sec >= _SHORTEST_SEC
+            math.isfinite(self.end_sec) and self.end_sec - self.start_sec >= _SHORTEST_SEC - _ROUNDING_SEC
         ):
             raise InputError(
                 "invalid_value", "end_sec must be greater than start_sec by a millisecond or more"

@@ -12,6 +12,8 @@ from training.data.clips import write_mp4, write_wav
 from training.data.world import EVENTS, World
 from training.evaluation.probe import cross_modal_accuracy
 
+SOME = range(0, len(EVENTS), 3)
+"""The events that are tested, by their labels: a third, for drawing a film takes its time."""
 FIT, TEST = 3, 2
 """Clips of each event that the probe is fitted on, and others that it is tested on."""
 
@@ -39,10 +41,10 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     assert isinstance(data, dict)
     world, first = World(**data["world"]), data["clips"]["test"] + 1_000 * len(EVENTS)
     rows: dict[str, list[np.ndarray]] = {"audio": [], "video": [], "text": [], "labels": []}
-    for index in range((FIT + TEST) * len(EVENTS)):
-        clip = world.clip("test", first + index)
+    clips = (world.clip("test", first + index) for index in range((FIT + TEST) * len(EVENTS)))
+    for clip in (clip for clip in clips if clip.label in SOME):
         write_wav(folder / "clip.wav", clip)
-        write_mp4(folder / "clip.mp4", clip, fps=8, with_sound=False)
+        write_mp4(folder / "clip.mp4", clip, fps=4, with_sound=False)
         rows["audio"].append(tokenizer.encode(folder / "clip.wav").pooled)
         rows["video"].append(tokenizer.encode(folder / "clip.mp4").pooled)
         rows["text"].append(tokenizer.encode_text(clip.caption).pooled)
@@ -51,8 +53,8 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
 
 
 def test_a_probe_fitted_on_one_modality_works_on_the_others(pooled: dict[str, np.ndarray]) -> None:
-    """The card's protocol on raw files, with far fewer clips: far above the 3.6 % of chance in every direction."""
-    cut = FIT * len(EVENTS)
+    """The card's protocol on raw files, with far fewer clips: far above the 10 % of chance in every direction."""
+    cut = FIT * len(SOME)
     fit = {name: pooled[name][:cut] for name in ("audio", "video", "text")}
     test = {name: pooled[name][cut:] for name in ("audio", "video", "text")}
     accuracies = cross_modal_accuracy(fit, pooled["labels"][:cut], test, pooled["labels"][cut:])  # type: ignore[arg-type]

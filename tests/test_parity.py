@@ -66,7 +66,7 @@ def test_torch_onnx_and_http_agree(
         results = [result for window in windows for result in tokenizer.run([window])]
         by_onnx = np.concatenate([result.codes[:, 0] for result in results])
         answer = httpx.post(
-            f"{server.url}/tokenize", content=data, headers={"Content-Type": KIND[modality]}, timeout=60
+            f"{server.url}/tokenize", content=data, headers={"Content-Type": KIND[modality]}, timeout=900
         )
         assert np.array_equal(np.array(answer.json()["data"][0]["codes"])[:, 0], by_onnx)
         assert (margins[codes != by_onnx] < EPSILON).all()

@@ -53,7 +53,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_command_line(path: Path, *options: str) -> dict[str, object]:
     command = [sys.executable, "-m", "tessera", "tokenize", str(path), "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     answer: dict[str, object] = json.loads(done.stdout)
     return answer
@@ -64,7 +64,7 @@ def by_http(server: RunningServer, path: Path, kind: str, query: str = "") -> di
         f"{server.url}/tokenize{query}",
         content=path.read_bytes(),
         headers={"Content-Type": kind},
-        timeout=300,
+        timeout=900,
     )
     assert answer.status_code == 200, answer.text
     (entry,) = answer.json()["data"]

@@ -24,7 +24,7 @@ class Faulty(Tokenizer):
     def run(self, windows: Sequence[Window]) -> list[WindowCodes]:
         """Wait at the gate, then run, fail on poison, or take the device thread along."""
         self.entered.set()
-        self.gate.wait(30)
+        self.gate.wait(300)
         if self.deadly:
             raise SystemExit
         if any(window.segments == self.poisonous_segments for window in windows):

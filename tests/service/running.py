@@ -31,7 +31,7 @@ class RunningServer:
 
     def client(self) -> httpx.Client:
         """A client of this server."""
-        return httpx.Client(base_url=self.url, timeout=60)
+        return httpx.Client(base_url=self.url, timeout=900)
 
 
 def serve_command(*arguments: str) -> list[str]:
@@ -57,7 +57,7 @@ def running_server(bundle: Path | None, *arguments: str, **settings: object) -> 
         yield RunningServer(address.group(), process)
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)
         process.stderr.close()
 
 

@@ -357,7 +357,7 @@ def test_a_field_name_of_a_client_comes_back_short(client: httpx.Client) -> None
 
 def test_texts_that_are_short_alone_are_bounded_together(client: httpx.Client) -> None:
     inputs = [{"type": "text", "text": "a " * 9_000} for _ in range(5)]
-    error = refused(client.post("/tokenize", json={"inputs": inputs}, timeout=120), "too_many_segments")
+    error = refused(client.post("/tokenize", json={"inputs": inputs}, timeout=900), "too_many_segments")
     assert error["setting"] == "TESSERA_MAX_REQUEST_SEGMENTS"
 
 

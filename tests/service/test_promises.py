@@ -189,7 +189,7 @@ def test_promise_5_sigterm_loses_no_admitted_request(bundle_dir: Path) -> None:
 
         def send(_: int) -> httpx.Response:
             return httpx.post(
-                f"{server.url}/tokenize", content=long, headers={"content-type": "audio/flac"}, timeout=60
+                f"{server.url}/tokenize", content=long, headers={"content-type": "audio/flac"}, timeout=900
             )
 
         with ThreadPoolExecutor(6) as pool:
@@ -198,7 +198,7 @@ def test_promise_5_sigterm_loses_no_admitted_request(bundle_dir: Path) -> None:
                 time.sleep(0.002)
             server.process.send_signal(signal.SIGTERM)
             assert [answer.result().status_code for answer in answers] == [200] * 6
-        assert server.process.wait(30) == 0
+        assert server.process.wait(300) == 0
 
 
 def test_promise_5_what_was_not_admitted_before_sigterm_is_sent_elsewhere(bundle_dir: Path) -> None:
@@ -216,11 +216,11 @@ def test_promise_5_what_was_not_admitted_before_sigterm_is_sent_elsewhere(bundle
         while is_open(server.url):
             time.sleep(0.002)
         slow.sendall(b"dogs")
-        answer = slow.recv(65_536)
+        answer = b"".join(iter(lambda: slow.recv(65_536), b""))
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"shutting_down" in answer
         assert b"retry-after" in answer.lower()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(300) == 0
 
 
 def test_promise_6_a_long_input_is_never_in_memory_decoded(bundle_dir: Path) -> None:

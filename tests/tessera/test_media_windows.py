@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tessera.bundle import TimeGrid
@@ -41,6 +41,7 @@ lengths = st.one_of(st.none(), st.integers(1, 24_000).map(lambda ms: ms / 1000))
 
 
 @given(st.sampled_from(["wav", "mp3", "opus", "flac", "m4a"]), starts, lengths, st.integers(1, 12))
+@example("wav", 1.0, 0.001, 1)
 @settings(deadline=None, max_examples=40)
 def test_windows_of_sound_are_cut_from_one_signal(
     form: str, start: float, length: float | None, window: int
@@ -60,6 +61,7 @@ def test_windows_of_sound_are_cut_from_one_signal(
 
 
 @given(starts, lengths, st.integers(1, 12), st.integers(1, 5))
+@example(1.0, 0.001, 1, 1)
 @settings(deadline=None, max_examples=40)
 def test_windows_of_pictures_are_cut_from_one_clip(
     start: float, length: float | None, window: int, per_segment: int

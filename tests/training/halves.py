@@ -153,7 +153,7 @@ def run_part(rank: int, processes: int, folder: str) -> None:
         f"file://{folder}/meeting",
         rank=rank,
         world_size=processes,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=900),
     )
     traces = {name: vars(trace) for name, trace in everything().items()}
     torch.save(traces, Path(folder) / f"{rank}.pt")

@@ -27,7 +27,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     return subprocess.run(
-        [*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [*launcher, *arguments], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
 
 
@@ -61,7 +61,7 @@ def train_command(recipe: Path, cache: Path, out: Path, *options: str) -> subpro
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
