@@ -59,7 +59,7 @@ Trained for {provenance.step} steps with the recipe that `manifest.json` holds i
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
-    if not scores:
+    if "directions" not in scores:
         return "## What it scores\n\nNot evaluated."
     directions: Mapping[str, Any] = scores["directions"]
     rows = "\n".join(f"| {name} | {percent(value)} |" for name, value in directions.items())

@@ -22,7 +22,9 @@ _ORDER = (
     "toc",
     "export",
     "import-released",
+    "results",
     "data",
+    "features",
     "bench",
 )
 

@@ -220,6 +220,10 @@ class Recipe(_Part):
         """The same recipe with other settings of its `training` part."""
         return self.parse({**self.model_dump(), "training": {**self.training.model_dump(), **changes}})
 
+    def with_data(self, data: Mapping[str, Any]) -> Self:
+        """The same recipe on other data."""
+        return self.parse({**self.model_dump(), "data": dict(data)})
+
 
 def weight_of(name: str, weights: Mapping[str, float]) -> float:
     """The weight of the loss `name`: that of the longest beginning up to a slash which `weights` lists, else one."""
@@ -252,13 +256,13 @@ def _read(name_or_path: str, folder: Path, seen: tuple[Path, ...]) -> object:
     if path in seen:
         raise TrainingError(f"the recipe '{name_or_path}' is a base of itself")
     below = _read(base, path.parent, (*seen, path))
-    return _merged(below, document) if isinstance(below, dict) else below
+    return merged(below, document) if isinstance(below, dict) else below
 
 
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+def merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """`above` over `below`, part by part."""
     both = {
-        name: _merged(below[name], above[name])
+        name: merged(below[name], above[name])
         for name in below.keys() & above.keys()
         if isinstance(below[name], dict) and isinstance(above[name], dict)
     }

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer as PieceTokenizer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -148,6 +150,12 @@ class ClassicText(Backbone[TextSpec]):
         table = np.stack([_piece_vector(piece, feature_dim) for piece in pieces])
         self.table: Tensor
         self.register_buffer("table", torch.tensor(table, dtype=torch.float32))
+
+    @classmethod
+    def of_tokenizer(cls, tokenizer_json: str) -> Self:
+        """For the pieces of a tokeniser."""
+        vocabulary = PieceTokenizer.from_str(tokenizer_json).get_vocab()
+        return cls(sorted(vocabulary, key=vocabulary.__getitem__))
 
     def forward(self, input_ids: Tensor, slots: Tensor) -> Tensor:
         """ids i64 [B, L] and slots f32 [B, T, L] -> [B, T, feature_dim]; a slot is the mean of its pieces."""

@@ -19,19 +19,18 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from rich.progress import track
 from tokenizers import Tokenizer as PieceTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from tessera.bundle import TimeGrid
-from tessera.errors import TrainingError
 from tessera.limits import Limits
 from tessera.picture import scale
 from tessera.text import WordSlots
 from training.backbones.catalogue import text_backbone
 from training.backbones.classic import ClassicAudio, ClassicText, ClassicVideo
 from training.data.features import FeatureSet
+from training.data.settings import parsed
 from training.data.world import EVENTS, Clip, Split, World
 
 _CAPTIONS_FOR_VOCABULARY = 6_000
@@ -51,18 +50,9 @@ class GeneratedData:
         """From the `data` part of a recipe: `world`, the fields of `World`, and `clips`, the size of each split.
 
         Raises:
-            TrainingError: there are none, or one is unknown or of the wrong type.
+            TrainingError: one is missing, unknown or of the wrong type.
         """
-        if not settings:
-            raise TrainingError(
-                "the recipe names no data; only data of the generated world can be loaded so far"
-            )
-        try:
-            return TypeAdapter(cls).validate_python(settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise TrainingError(f"the recipe's data settings: {where}: {first['msg']}") from None
+        return parsed(cls, settings)
 
     @property
     def sentence(self) -> str:

@@ -10,12 +10,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tessera.errors import TrainingError
+from training.unpickling import CodeFound, PlainUnpickler
 
 ENCODER, TEXT_LSTM = "Encoder_parameters", "Text_ar_lstm_parameters"
 SUFFIX = "_parameters"
@@ -92,21 +93,10 @@ def read_text_vocabulary(path: Path) -> list[int]:
     return sorted(ranks, key=ranks.__getitem__)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Numbers, texts and containers alone: whatever could run code has to be found by name first."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> NoReturn:
-        raise _CodeFound(f"{module_name}.{global_name}")
-
-
-class _CodeFound(pickle.UnpicklingError):
-    pass
-
-
 def _plain_values(data: bytes, expected: str) -> object:
     try:
-        return _PlainUnpickler(io.BytesIO(data)).load()
-    except _CodeFound as found:
+        return PlainUnpickler(io.BytesIO(data)).load()
+    except CodeFound as found:
         raise TrainingError(f"{expected}, found '{found}', which could run code: refused") from None
     except Exception:  # Damaged bytes lead to errors of every kind.
         raise TrainingError(f"{expected}, found no pickle") from None

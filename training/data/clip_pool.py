@@ -1,0 +1,90 @@
+"""Many processes that read clips and keep what they read, one shard a clip."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from tessera.errors import TrainingError
+from training.data.clip_reader import ClipReader, ReaderSettings
+from training.data.manifest import ClipRow
+from training.data.shards import Shards, save_shard
+
+
+def read_clips(
+    rows: Sequence[ClipRow], pending: Sequence[int], shards: Shards, settings: ReaderSettings, workers: int
+) -> Generator[tuple[int, str | None], None, None]:
+    """Read the rows `pending`; yield each as it is finished, with why it cannot be read, if so.
+
+    Closing it before its end stops the processes in the midst of their clips; what is finished is kept. No more than
+    two clips a process are under way.
+
+    Raises:
+        TrainingError: a process died.
+    """
+    # Fresh interpreters: forking a process that has run torch can hang it.
+    context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, _start, (settings,))
+    todo, running = iter(pending), dict[Future[str | None], int]()
+    try:
+        while True:
+            for row in islice(todo, 2 * workers - len(running)):
+                running[pool.submit(_read, rows[row], shards.path(row))] = row
+            if not running:
+                return
+            finished = wait(running, return_when=FIRST_COMPLETED).done
+            for future in sorted(finished, key=running.__getitem__):
+                fault = future.result()
+                yield running.pop(future), fault
+    except BrokenProcessPool:
+        names = ", ".join(f"'{rows[row].id}'" for row in running.values())
+        raise TrainingError(
+            f"a process died while these clips were read: {names}; finished ones are kept. "
+            f"Is the memory enough for --workers {workers}?"
+        ) from None
+    except BaseException:
+        # A clip can take a minute, and nobody wants the rest of it.
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_reader: ClipReader
+
+
+def _start(settings: ReaderSettings) -> None:
+    global _reader
+    # One interrupt at the terminal reaches all processes; the first ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    _reader = ClipReader(settings)
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot end its children, and they would wait for work forever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read(row: ClipRow, path: Path) -> str | None:
+    try:
+        arrays = _reader.read(row)
+    except TrainingError as error:
+        return str(error)
+    save_shard(path, arrays)
+    return None

@@ -1,0 +1,1 @@
+"""What codes are tested on: one file a family of tasks."""

@@ -1,0 +1,33 @@
+"""UCF and VGGSound: the 16 actions that both know, seen in the one and heard in the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tessera.errors import TrainingError
+from training.evaluation.tasks.heads import ClassTask, Parts
+from training.evaluation.tasks.parts import open_store, sides, whole
+from training.evaluation.tasks.task import Column, Settings, Task
+
+EPOCHS: dict[Column, int] = {"dcid": 30, "toc": 100, "fcid": 80}
+_NOTE = "Pictures are of UCF101, sounds of VGGSound."
+_SAME_CLIPS = "A modality alone is tested on the clips that it was fitted on."
+
+
+def open_ucf_vgg(data: Path | None, settings: Settings) -> Task:
+    """`held_out` divides the clips of both by their names, for the sake of what a modality scores alone.
+
+    Raises:
+        TrainingError: the stores `ucf` and `vgg` are not in `data`, or lack something, or do not have equally many
+            classes.
+    """
+    heard, seen = open_store(data, "vgg"), open_store(data, "ucf")
+    if len(heard.classes) != len(seen.classes):
+        raise TrainingError(f"'{heard.folder}' and '{seen.folder}' do not have equally many classes")
+    every: Parts = {"audio": whole(heard), "video": whole(seen)}
+    if settings.protocol == "paper":
+        return ClassTask(
+            "ucf-vgg", every, every, len(seen.classes), settings, EPOCHS, f"{_NOTE} {_SAME_CLIPS}"
+        )
+    fit, test = sides(every)
+    return ClassTask("ucf-vgg", fit, test, len(seen.classes), settings, EPOCHS, _NOTE)

@@ -1,0 +1,121 @@
+"""Finished jobs as a document, and the document as markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tessera.scores import percent
+from training.evaluation.probe import Interval
+from training.results.job import Document, Job
+
+_HEAD = (
+    "",
+    "channels",
+    "accuracy",
+    "worst direction",
+    "same modality",
+    "nuisance R²",
+    "perplexity",
+    "parameters",
+    "CPU s",
+)
+
+
+def results_document(title: str, keep: int, jobs: Sequence[Job], runs: Path) -> Document:
+    """Mean and 95 % interval over the seeds of everything that jobs came to, by setting and row.
+
+    A row of a model that TOC is used on has `toc` beside `all`. Only finished jobs count.
+    """
+    cells: dict[str, dict[str, list[Document]]] = {}
+    oracles: dict[str, list[float]] = {}
+    for job in jobs:
+        scores = job.scores(runs)
+        if scores is None:
+            continue
+        cells.setdefault(job.setting, {}).setdefault(job.row, []).append(scores)
+        if scores.get("oracle") is not None:
+            oracles.setdefault(job.setting, []).append(scores["oracle"])
+    return {
+        "title": title,
+        "keep": keep,
+        "settings": {
+            setting: {
+                "oracle": float(np.mean(oracles[setting])) if setting in oracles else None,
+                "chance": next(iter(rows.values()))[0]["all"]["chance"],
+                "rows": {row: _row(seeds) for row, seeds in rows.items()},
+            }
+            for setting, rows in cells.items()
+        },
+    }
+
+
+def _row(seeds: Sequence[Document]) -> Document:
+    parts: Document = {
+        part: _figures([seed[part] for seed in seeds]) for part in ("all", "toc") if part in seeds[0]
+    }
+    return {
+        **parts,
+        "seeds": len(seeds),
+        "parameters": seeds[0]["parameters"],
+        "seconds": float(np.mean([seed["seconds"] for seed in seeds])),
+    }
+
+
+def _figures(scores: Sequence[Document]) -> Document:
+    def over_seeds(value: Callable[[Document], float]) -> dict[str, Any]:
+        return asdict(Interval.of([value(one) for one in scores]))
+
+    return {
+        "mean": over_seeds(lambda one: float(np.mean(list(one["directions"].values())))),
+        "directions": {
+            name: over_seeds(lambda one, name=name: one["directions"][name])  # type: ignore[misc]
+            for name in scores[0]["directions"]
+        },
+        "within": over_seeds(lambda one: float(np.mean(list(one["within"].values())))),
+        "nuisance": over_seeds(lambda one: float(np.mean(list(one["nuisance"].values()))))
+        if scores[0]["nuisance"]
+        else None,
+        "perplexity": over_seeds(lambda one: float(np.mean(list(one["perplexity"].values())))),
+    }
+
+
+def markdown(document: Document) -> str:
+    """A heading, and a table for each setting."""
+    lines = [f"## {document['title']}", ""]
+    for setting, table in document["settings"].items():
+        seeds = max(row["seeds"] for row in table["rows"].values())
+        oracle = "" if table["oracle"] is None else f", oracle on the true latents {_share(table['oracle'])}"
+        lines += [f"### {setting}", "", f"{seeds} seeds, chance {_share(table['chance'])}{oracle}.", ""]
+        lines += [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
+        lines += [f"| {' | '.join(cells)} |" for cells in _cells(table, document["keep"])]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cells(table: Document, keep: int) -> Iterator[tuple[str, ...]]:
+    for label, row in table["rows"].items():
+        for part in ("all", "toc"):
+            if part not in row:
+                continue
+            figures = row[part]
+            worst, value = min(figures["directions"].items(), key=lambda item: float(item[1]["mean"]))
+            yield (
+                label if part == "all" else "",
+                "all" if part == "all" else f"TOC {keep}",
+                percent(figures["mean"]),
+                f"{percent(value)} ({worst.replace('->', '→')})",
+                percent(figures["within"]),
+                "" if figures["nuisance"] is None else f"{figures['nuisance']['mean']:.2f}",
+                f"{figures['perplexity']['mean']:.0f}",
+                f"{row['parameters'] / 1e6:.2f} M" if part == "all" and row["parameters"] else "",
+                f"{row['seconds']:.0f}" if part == "all" else "",
+            )
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
