@@ -11,7 +11,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tessera.cli import app
+from tessera.cli import build_app
 from tessera.errors import TrainingError
 from training.results.job import TrainingJob
 from training.results.plan import Plan, plan_names
@@ -76,12 +76,12 @@ def test_a_plan_trains_every_row_of_every_setting_beside_its_controls(plan: Path
 def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path: Path) -> None:
     out, runs = tmp_path / "docs" / "tables.md", tmp_path / "runs"
     command = ["results", str(plan), "--out", str(out), "--runs", str(runs), "--seeds", "1"]
-    first = CliRunner().invoke(app, command)
+    first = CliRunner().invoke(build_app(), command)
     assert first.exit_code == 0, first.output
     made = {path: path.stat().st_mtime_ns for path in runs.glob("*/scores.json")}
     assert len(made) == 8
     out.write_text(out.read_text().replace("# Results", "# Results\n\nWhat we think of them."))
-    again = CliRunner().invoke(app, [*command[:-1], "2"])
+    again = CliRunner().invoke(build_app(), [*command[:-1], "2"])
     assert again.exit_code == 0, again.output
     assert len(list(runs.glob("*/scores.json"))) == 16
     assert all(path.stat().st_mtime_ns == when for path, when in made.items())
