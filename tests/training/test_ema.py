@@ -21,16 +21,6 @@ NAMES = ("audio", "video", "text")
 Latents = dict[str, Tensor]
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def draws() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
-
-
 def codebook(size: int = SIZE, dim: int = DIM, **settings: Any) -> EMACodebook:
     return EMACodebook(CodebookConfig(size=size, **settings), dim).double()
 

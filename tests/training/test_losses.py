@@ -25,11 +25,6 @@ VARIANTS: tuple[Variant, ...] = ("intended", "paper")
 both_variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 def noise(*shape: int) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64)
 

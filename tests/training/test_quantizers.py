@@ -30,16 +30,6 @@ KINDS: dict[str, tuple[type[Quantizer], int, int]] = {
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def draws() -> torch.Generator:
-    return torch.Generator().manual_seed(3)
-
-
 def quantizer(kind: str, **settings: Any) -> Quantizer:
     config = {"quantizer": kind, "size": SIZE, "depth": DEPTH, "fsq_levels": FSQ_LEVELS, **settings}
     return build_quantizer(CodebookConfig(**config), DIM).double()

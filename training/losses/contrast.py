@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.distributed import own_positions
+from training.quantizers.precision import without_autocast
 
 
 def products(own: Tensor, whole: Tensor) -> Tensor:
     """Dot products [..., B, N] of rows [..., B, D] with rows [..., N, D], in float32 or wider under autocast too."""
     dtype = torch.promote_types(torch.promote_types(own.dtype, whole.dtype), torch.float32)
-    with torch.autocast(own.device.type, enabled=False):
+    with without_autocast(own.device):
         return own.to(dtype) @ whole.to(dtype).transpose(-1, -2)
 
 
