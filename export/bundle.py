@@ -100,17 +100,41 @@ def export_bundle(
     return Bundle.load(out)
 
 
-def _open(checkpoint: Path, settings: ExportSettings) -> _Source:
-    model, recipe, step = load_model(checkpoint)
-    if not isinstance(model, FCID) or recipe.half is not None or recipe.codebook.quantizer != "vq":
+def require_exportable(checkpoint: Path, recipe: Recipe) -> None:
+    """Refuse what cannot be exported yet.
+
+    Raises:
+        TrainingError: the model is not a whole FCID with vq, or its backbones are not those of the generated world.
+    """
+    if recipe.method != "fcid" or recipe.half is not None or recipe.codebook.quantizer != "vq":
         what = f"method {recipe.method}, half {recipe.half or 'both'}, quantizer {recipe.codebook.quantizer}"
         raise TrainingError(
             f"'{checkpoint}' cannot be exported yet: it is {what}; only whole FCID with vq can"
         )
+    if "world" not in recipe.data:
+        raise TrainingError(
+            f"'{checkpoint}' cannot be exported yet: it was not trained on the generated world, "
+            "whose backbones are the only ones that can go into a bundle so far"
+        )
+
+
+def read_tokenizer(checkpoint: Path) -> str:
+    """The tokeniser that a model was trained with.
+
+    Raises:
+        TrainingError: it is not there.
+    """
     try:
-        tokenizer_json = (checkpoint / TOKENIZER).read_text()
+        return (checkpoint / TOKENIZER).read_text()
     except OSError:
         raise TrainingError(f"the checkpoint has no {TOKENIZER} beside its weights") from None
+
+
+def _open(checkpoint: Path, settings: ExportSettings) -> _Source:
+    model, recipe, step = load_model(checkpoint)
+    require_exportable(checkpoint, recipe)
+    assert isinstance(model, FCID), "the method is FCID. This is a bug."
+    tokenizer_json = read_tokenizer(checkpoint)
     table = next(model.levels()).table()
     keep = table.shape[1] if settings.keep is None else settings.keep
     return _Source(

@@ -22,12 +22,12 @@ def export(
         Path, typer.Option("--out", "-o", help="Folder of the bundle; an older bundle is replaced.")
     ],
     keep: Annotated[
-        int | None, typer.Option(help="Channels of the codebook that TOC keeps.  [default: all]")
+        int | None, typer.Option(help="Channels of the codebook that TOC keeps.  \\[default: all]")
     ] = None,
     toc_lambda: Annotated[
         float, typer.Option(help="TOC's weight of variance against similarity.", min=0.0, max=1.0)
     ] = 0.3,
-    name: Annotated[str | None, typer.Option(help="Name of the bundle.  [default: the recipe's]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the bundle.  \\[default: the recipe's]")] = None,
     scores: Annotated[
         Path | None, typer.Option(help="What `tessera evaluate` wrote, for the model card.")
     ] = None,
@@ -35,14 +35,16 @@ def export(
     """Turn a checkpoint into a bundle that serves, proving that its codes are the model's codes."""
     from rich.console import Console
 
-    from export.bundle import ExportSettings, export_bundle
+    from export.bundle import ExportSettings, export_bundle, read_tokenizer, require_exportable
     from export.recorded import recorded_windows
     from training.checkpoint import latest_checkpoint, load_recipe
 
     console = Console()
     folder = latest_checkpoint(checkpoint)
     settings = ExportSettings(name, keep, toc_lambda, _read_scores(scores) if scores else None)
-    recorded = recorded_windows(load_recipe(folder)[0], (folder / "tokenizer.json").read_bytes())
+    recipe = load_recipe(folder)[0]
+    require_exportable(folder, recipe)
+    recorded = recorded_windows(recipe, read_tokenizer(folder).encode())
     bundle = export_bundle(folder, out, settings, recorded, console)
     size = sum(file.stat().st_size for file in out.iterdir())
     console.print(f"{out}: {bundle.manifest.name}, {size / 1e6:.1f} MB, {bundle.revision[:19]}...")

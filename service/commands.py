@@ -10,22 +10,23 @@ import typer
 
 def serve(
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
+        Path | None,
+        typer.Option("--bundle", "-b", help="Folder of the bundle.  \\[default: the demo bundle]"),
     ] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8000]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  \\[default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  \\[default: 8000]")] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option(help="Where to run.  [default: cpu]")
+        Literal["cpu", "cuda"] | None, typer.Option(help="Where to run.  \\[default: cpu]")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Processor threads of a graph.  [default: all cores]")
+        int | None, typer.Option(help="Processor threads of a graph.  \\[default: all cores]")
     ] = None,
     admin_port: Annotated[
-        int | None, typer.Option(help="Serve /metrics here only.  [default: the main port]")
+        int | None, typer.Option(help="Serve /metrics here only.  \\[default: the main port]")
     ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
-        typer.Option(help="What is logged.  [default: info]"),
+        typer.Option(help="What is logged.  \\[default: info]"),
     ] = None,
 ) -> None:
     """Serve a bundle over HTTP. Each option and every limit is also a setting, such as TESSERA_PORT."""
@@ -47,7 +48,8 @@ def serve(
 
 def bench_serve(
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
+        Path | None,
+        typer.Option("--bundle", "-b", help="Folder of the bundle.  \\[default: the demo bundle]"),
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="How long each figure is measured.")] = 5.0,
     clients: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,

@@ -22,7 +22,7 @@ from tessera.windows import MODALITIES
 _out, _err = Console(), Console(stderr=True)
 
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  [default: the demo bundle]")
+    Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  \\[default: the demo bundle]")
 ]
 
 
@@ -32,10 +32,10 @@ def tokenize(
     bundle: BundleOption = None,
     modality: Annotated[
         Literal["audio", "video", "text"] | None,
-        typer.Option(help="What to read; 'audio' takes the sound track of a video.  [default: by content]"),
+        typer.Option(help="What to read; 'audio' takes the sound track of a video.  \\[default: by content]"),
     ] = None,
     start: Annotated[float, typer.Option(help="Start at this second.")] = 0.0,
-    end: Annotated[float | None, typer.Option(help="Stop at this second.  [default: the end]")] = None,
+    end: Annotated[float | None, typer.Option(help="Stop at this second.  \\[default: the end]")] = None,
     truncate: Annotated[
         Literal["none", "start", "end"], typer.Option(help="What to drop of a clip that is too long.")
     ] = "none",

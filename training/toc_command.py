@@ -30,7 +30,7 @@ def toc(
         ),
     ],
     keep: Annotated[
-        int | None, typer.Option(help="Channels to keep of each codebook.  [default: all]", min=1)
+        int | None, typer.Option(help="Channels to keep of each codebook.  \\[default: all]", min=1)
     ] = None,
     ratio: Annotated[
         str, typer.Option(help="Of the kept channels, those of the highest and of the lowest score.")
@@ -39,7 +39,7 @@ def toc(
         float, typer.Option(help="Weight of variance against similarity.", min=0.0, max=1.0)
     ] = 0.3,
     tensor: Annotated[
-        str | None, typer.Option(help="Which tensor of a file is the codebook.  [default: the only one]")
+        str | None, typer.Option(help="Which tensor of a file is the codebook.  \\[default: the only one]")
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw scores and heat maps as a .png, .svg or .pdf.", dir_okay=False)

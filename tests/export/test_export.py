@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.bundle import ExportSettings, export_bundle
+from export.bundle import ExportSettings, export_bundle, require_exportable
+from export.commands import export
 from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
 from export.recorded import recorded_windows
 from export.verify import EPSILON, SHAPES, verify_backbone, verify_codes
@@ -22,6 +23,7 @@ from tessera.runtime import Graph
 from tests.tiny import QUIET, RECIPE
 from training.backbones.classic import ClassicVideo
 from training.checkpoint import load_model
+from training.config import Recipe
 from training.data.world import World
 from training.toc import select_channels
 
@@ -125,6 +127,29 @@ def test_scores_of_another_model_are_not_put_on_the_card(tiny_run: Path, tmp_pat
     scores = {"seeds": [RECIPE.training.seed], "kept_channels": 32, "toc_lambda": 0.3}
     with pytest.raises(TrainingError, match=r"this export is of 0, 16 and 0\.3"):
         export_bundle(tiny_run, tmp_path / "out", ExportSettings(keep=16, scores=scores), {}, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": {"store": "stores/ave"}}, "not trained on the generated world"),
+        ({"codebook": {"quantizer": "residual"}}, "method fcid, half both, quantizer residual"),
+    ],
+)
+def test_what_cannot_be_exported_yet_is_told_of(changes: dict[str, object], message: str) -> None:
+    recipe = Recipe.parse({**RECIPE.model_dump(), **changes})
+    with pytest.raises(TrainingError, match=message):
+        require_exportable(Path("run"), recipe)
+
+
+def test_the_command_refuses_it_before_it_looks_for_files(tiny_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["recipe"]["data"] = {"store": "stores/ave"}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "tokenizer.json").unlink()
+    with pytest.raises(TrainingError, match="cannot be exported yet"):
+        export(copy, tmp_path / "out")
 
 
 def test_a_checkpoint_of_another_schema(tiny_run: Path, tmp_path: Path) -> None:
