@@ -1,7 +1,8 @@
-"""Files that are complete, or not there at all."""
+"""Files that are complete, or not there at all, and the digest of one."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 
@@ -19,6 +20,12 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         _remove(building)
         raise
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file of any size."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remove(path: Path) -> None:

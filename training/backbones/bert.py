@@ -107,9 +107,10 @@ def fetch_bert(source: str) -> Path:
         hub.logging.set_verbosity(verbosity)
 
 
-def bert_files(folder: Path) -> Iterator[Path]:
-    """The files that decide what a BERT says."""
-    return (folder / name for name in _FILES if (folder / name).is_file())
+def bert_files(folder: Path) -> dict[str, Path]:
+    """The files that decide what a BERT says, by name; that of its tensors as `weights`."""
+    paths = {"weights" if name == _MODEL else name: folder / name for name in _FILES}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _model(folder: Path) -> nn.Module:

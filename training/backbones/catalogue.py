@@ -31,6 +31,7 @@ from training.backbones.weights import Weights
 CLASSIC = "classic"
 
 _MOST_FRAMES = 240
+_USUAL = ("relu=yes", "rounding=truncate", "convention=torchvision", f"frames={FRAMES_PER_SEGMENT}")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,14 @@ def video_backbone(choice: str = CLASSIC) -> Backbone[VideoSpec]:
     chosen = Choice.parse(choice)
     chosen.require_name("video", _VIDEO)
     return _VIDEO[chosen.name](chosen).eval()
+
+
+def says(choice: Choice, files: Mapping[str, str]) -> str:
+    """What a store is to say of the features of a choice; `files` are those of the choice.
+
+    An option that is asked for as it is anyway is left out.
+    """
+    return choice.says(files, _USUAL)
 
 
 def text_backbone(tokenizer_json: str) -> ClassicText:

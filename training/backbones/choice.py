@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from tessera.errors import TrainingError
+from training.files import sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -107,12 +107,18 @@ class Choice:
         return int(value)
 
     def files(self) -> dict[str, str]:
-        """The sha256 of each file that it names, by the file's name."""
-        named = (Path(value) for value in (self.weights, *self.options.values()) if value)
-        return {path.name: sha256_of_file(path) for path in named if path.is_file()}
+        """The sha256 of each file that it names, by its option; that of its weights as `weights`."""
+        named = {**self.options, **({"weights": self.weights} if self.weights else {})}
+        paths = {name: Path(value) for name, value in named.items()}
+        return {name: sha256_of_file(path) for name, path in paths.items() if path.is_file()}
 
+    def says(self, files: Mapping[str, str], usual: Collection[str] = ()) -> str:
+        """What a store is to say of its features: the same wherever the `files` (see above) lie.
 
-def sha256_of_file(path: Path) -> str:
-    """Hex digest of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        The name, how the digest of the weights begins, and the options but for those that are `usual`; of one that is
+        a file, its name alone. `vgg19-1a2b3c4d,convention=caffe`, `bert-1a2b3c4d,words`, `classic`.
+        """
+        digest = f"-{files['weights'][:8]}" if "weights" in files else ""
+        chosen = {f"{name}={value}": name for name, value in sorted(self.options.items())}
+        options = [name if name in files else text for text, name in chosen.items() if text not in usual]
+        return ",".join([self.name + digest, *options])

@@ -14,8 +14,9 @@ from tessera.bundle import TextSpec
 from tessera.errors import TrainingError
 from training.backbones.backbone import Backbone
 from training.backbones.bert import Bert, bert_files, bert_tokenizer, fetch_bert
-from training.backbones.choice import Choice, sha256_of_file
+from training.backbones.choice import Choice
 from training.backbones.classic import ClassicText
+from training.files import sha256_of_file
 from training.released.archive import read_text_vocabulary
 
 _OPTIONS: Mapping[str, tuple[str, ...]] = {"classic": (), "bert": ("words",)}
@@ -94,7 +95,7 @@ class TextChoice:
         return Bert.load(folder).eval()
 
     def files(self) -> dict[str, str]:
-        """The sha256 of each file that it reads, by the file's name."""
+        """The sha256 of each file that it reads, by its option; of a BERT's, the weights are `weights`."""
         folder = Path(self.choice.weights) if self.choice.name == "bert" and self.choice.weights else None
-        inside = bert_files(folder) if folder else ()
-        return self.choice.files() | {path.name: sha256_of_file(path) for path in inside}
+        inside = bert_files(folder) if folder else {}
+        return self.choice.files() | {name: sha256_of_file(path) for name, path in inside.items()}

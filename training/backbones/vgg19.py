@@ -33,9 +33,11 @@ class VGG19(Backbone[VideoSpec]):
     """What VGG19's last pooling says of the frames of each second, averaged over them.
 
     Weights are a table of tensors `features.N.weight` [out, in, 3, 3] and `features.N.bias`, as in torchvision's
-    file; its classifier may be in it. The convention says what they were trained on:
+    file; its classifier may be in it. The convention is that of the normalisation, and of it alone, which the weights
+    were trained with:
 
-    - `torchvision`: `vgg19-dcbb9e9d.pth`. RGB / 255, minus the mean of ImageNet, divided by its deviation.
+    - `torchvision`: `vgg19-dcbb9e9d.pth`. RGB / 255, minus the mean of ImageNet, divided by its deviation. Its own
+      recipe also resizes to 256 and crops 224 from the middle; here the whole of a frame is scaled to 224 x 224.
     - `caffe`: the weights that Keras gives out, converted to that table: kernels [3, 3, in, out] transposed to
       [out, in, 3, 3], input channels left in the order blue, green, red. BGR minus (103.939, 116.779, 123.68). The
       published features of AVE, and those made like them, are of this kind.

@@ -21,9 +21,9 @@ from training.data.shards import Shards, save_shard
 
 
 def read_clips(
-    rows: Sequence[ClipRow], pending: Sequence[int], shards: Shards, settings: ReaderSettings, workers: int
-) -> Generator[tuple[int, str | None], None, None]:
-    """Read the rows `pending`; yield each as it is finished, with why it cannot be read, if so.
+    rows: Sequence[ClipRow], shards: Shards, settings: ReaderSettings, workers: int
+) -> Generator[tuple[ClipRow, str | None], None, None]:
+    """Read `rows`, no two of one digest; yield each as it is finished, with why it cannot be read, if so.
 
     Closing it before its end stops the processes in the midst of their clips; what is finished is kept. No more than
     two clips a process are under way.
@@ -35,19 +35,19 @@ def read_clips(
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _start, (settings,))
-    todo, running = iter(pending), dict[Future[str | None], int]()
+    todo, running = iter(rows), dict[Future[str | None], ClipRow]()
     try:
         while True:
             for row in islice(todo, 2 * workers - len(running)):
-                running[pool.submit(_read, rows[row], shards.path(row))] = row
+                running[pool.submit(_read, row, shards.path(row.digest))] = row
             if not running:
                 return
             finished = wait(running, return_when=FIRST_COMPLETED).done
-            for future in sorted(finished, key=running.__getitem__):
+            for future in [future for future in running if future in finished]:
                 fault = future.result()
                 yield running.pop(future), fault
     except BrokenProcessPool:
-        names = ", ".join(f"'{rows[row].id}'" for row in running.values())
+        names = ", ".join(f"'{row.id}'" for row in running.values())
         raise TrainingError(
             f"a process died while these clips were read: {names}; finished ones are kept. "
             f"Is the memory enough for --workers {workers}?"

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tessera.bundle import AudioSpec, TextSpec, TimeGrid, VideoSpec
+from tessera.bundle import AudioSpec, TimeGrid, VideoSpec
 from tessera.errors import InputError, TrainingError
 from tessera.limits import Limits
 from tessera.media import Excerpt, read_audio, read_video
 from tessera.windows import Modality
 from training.backbones.backbone import Backbone
 from training.backbones.catalogue import audio_backbone, video_backbone
+from training.backbones.sentences import SentenceReader
 from training.backbones.text_choice import TextChoice
-from training.backbones.words import CaptionWords
 from training.data.manifest import ClipRow
 
 Arrays = dict[str, NDArray[np.generic]]
@@ -52,20 +51,10 @@ class ClipReader:
         self._device = torch.device(settings.device)
         self.audio = audio_backbone(choices["audio"]).to(self._device) if "audio" in choices else None
         self.video = video_backbone(choices["video"]).to(self._device) if "video" in choices else None
-        self.text, self._words = None, None
+        self.text: SentenceReader | None = None
         if "text" in choices:
             chosen = TextChoice.parse(choices["text"])
-            self.text = chosen.backbone(settings.tokenizer_json).to(self._device)
-            self._words = CaptionWords(settings.tokenizer_json, chosen.listed())
-
-    def features(self) -> dict[Modality, str]:
-        """What its features are of, by modality."""
-        parts: Mapping[Modality, Backbone[Any] | None] = {
-            "audio": self.audio,
-            "video": self.video,
-            "text": self.text,
-        }
-        return {m: part.spec.backbone for m, part in parts.items() if part is not None}
+            self.text = SentenceReader(chosen, settings.tokenizer_json, settings.device)
 
     @torch.no_grad()
     def read(self, row: ClipRow) -> Arrays:
@@ -82,9 +71,9 @@ class ClipReader:
         if row.video is not None and self.video is not None:
             with _named(f"'{row.video}'"):
                 arrays["video"] = self._picture(self.video, row.video)
-        if self.text is not None and self._words is not None:
+        if self.text is not None:
             with _named("its caption"):
-                arrays |= self._captions(self.text, self._words, row.captions)
+                arrays["text"], arrays["words"] = self.text(row.captions)
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise TrainingError(f"its {name} features are no finite {array.dtype} numbers")
@@ -102,17 +91,6 @@ class ClipReader:
         seconds = [self._run(backbone, frames=torch.from_numpy(second[None])) for second in frames]
         with np.errstate(over="ignore"):
             return np.concatenate(seconds).astype(np.float16)
-
-    def _captions(
-        self, backbone: Backbone[TextSpec], cutter: CaptionWords, captions: Sequence[str]
-    ) -> Arrays:
-        text = np.zeros((len(captions), GRID.window_segments, backbone.spec.feature_dim), np.float32)
-        words = np.zeros(len(captions), np.int64)
-        for index, caption in enumerate(captions):
-            inputs = {name: torch.from_numpy(array) for name, array in cutter.cut(caption).items()}
-            words[index] = len(inputs["slots"])
-            text[index, : words[index]] = self._run(backbone, **inputs)
-        return {"text": text, "words": words}
 
     def _run(self, backbone: torch.nn.Module, **inputs: Tensor) -> NDArray[np.float32]:
         batch = {name: tensor[None].to(self._device) for name, tensor in inputs.items()}

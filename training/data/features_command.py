@@ -53,7 +53,8 @@ def features(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the dataset.  [default: that of OUT]")] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out and list clips that cannot be read.")
+        bool,
+        typer.Option("--skip-bad", help="Leave out clips that cannot be read and list them (exit status 1)."),
     ] = False,
     max_megabytes: Annotated[
         int, typer.Option(help="Largest file of a clip.", min=1)
@@ -96,6 +97,8 @@ def features(
         console.print(f"left out: clip '{clip}': {reason}", style="red", markup=False, soft_wrap=True)
     console.print(_summary(extracted), markup=False, soft_wrap=True)
     print(out)
+    if extracted.left_out:
+        raise typer.Exit(1)
 
 
 def _choices(manifest: ClipManifest, asked: dict[Modality, str | None]) -> dict[Modality, str]:

@@ -33,9 +33,10 @@ class ClipRow:
     split: str | None = None
 
     @property
-    def media(self) -> tuple[Path, ...]:
-        """Its files."""
-        return tuple(dict.fromkeys(path for path in (self.audio, self.video) if path is not None))
+    def digest(self) -> str:
+        """Of all that its features are made from, its files by their names; labels and splits have no part in it."""
+        files = [None if path is None else str(path.absolute()) for path in (self.audio, self.video)]
+        return sha256_of(json.dumps([*files, *self.captions]).encode())
 
 
 @dataclass(frozen=True)

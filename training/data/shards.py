@@ -1,4 +1,4 @@
-"""Finished clips beside the target of an extraction, one file each, so that a killed one can go on."""
+"""Finished clips beside the target of an extraction, one file each, so that one that was ended can go on."""
 
 from __future__ import annotations
 
@@ -14,51 +14,51 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load, save
 
 from tessera.errors import TrainingError
+from training.data.working_folder import empty
 from training.files import write_whole
 
 _SETTINGS = "settings.json"
 
 
 class Shards:
-    """The folder `.<target>.clips`: what was asked for, and a file for each row of the manifest that is done.
+    """The folder `.<target>.clips`: what was asked for, and a file for each clip that is done.
+
+    A clip goes by the digest of its row (`ClipRow.digest`), so that other rows of the manifest may change.
 
     Raises:
         TrainingError: the folder holds clips of other settings.
     """
 
     def __init__(self, target: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = target.with_name(f".{target.name}.clips")
+        self.folder = shards_folder(target)
         path = self.folder / _SETTINGS
         asked = json.loads(json.dumps(settings))
-        if differing := _difference(path, asked):
-            if self.done():
-                raise TrainingError(
-                    f"'{self.folder}' holds finished clips of an extraction with another {differing}; "
-                    "ask for the same to go on with it, or delete it to start anew"
-                )
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.done():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            empty(self.folder)
             write_whole(path, json.dumps(asked, indent=1).encode())
+        elif differing := _difference(path, asked):
+            raise TrainingError(
+                f"'{self.folder}' holds finished clips of an extraction with another {differing}; "
+                "ask for the same to go on with it, or delete it to start anew"
+            )
 
-    def done(self) -> set[int]:
-        """The rows that are finished. A damaged file, as a crash of the machine leaves it, is removed."""
-        return {
-            int(path.stem)
-            for path in self.folder.glob("*.safetensors")
-            if path.stem.isdecimal() and _whole(path)
-        }
+    def done(self) -> set[str]:
+        """The digests of clips that are finished. A damaged file, as a crash of the machine leaves it, is removed."""
+        return {path.stem for path in self.folder.glob("*.safetensors") if _whole(path)}
 
-    def path(self, row: int) -> Path:
-        """Where a row is kept."""
-        return self.folder / f"{row:08d}.safetensors"
+    def path(self, digest: str) -> Path:
+        """Where a clip is kept."""
+        return self.folder / f"{digest}.safetensors"
 
-    def lengths(self, row: int) -> dict[str, int]:
-        """The length of each array of a row; the arrays are not read."""
-        with safe_open(self.path(row), framework="numpy") as arrays:
+    def lengths(self, digest: str) -> dict[str, int]:
+        """The length of each array of a clip; the arrays are not read."""
+        with safe_open(self.path(digest), framework="numpy") as arrays:
             return {name: int(arrays.get_slice(name).get_shape()[0]) for name in arrays.keys()}  # noqa: SIM118
 
-    def load(self, row: int) -> dict[str, NDArray[Any]]:
-        """The arrays of a row."""
-        return load(self.path(row).read_bytes())
+    def load(self, digest: str) -> dict[str, NDArray[Any]]:
+        """The arrays of a clip."""
+        return load(self.path(digest).read_bytes())
 
     def text(self, name: str, make: Callable[[], str]) -> str:
         """What `make` gave the first time it was asked."""
@@ -72,8 +72,13 @@ class Shards:
         shutil.rmtree(self.folder)
 
 
+def shards_folder(target: Path) -> Path:
+    """Where the finished clips of an extraction to `target` are."""
+    return target.with_name(f".{target.name}.clips")
+
+
 def save_shard(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write one row, whole or not at all."""
+    """Write one clip, whole or not at all."""
     write_whole(path, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 

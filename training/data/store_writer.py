@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tessera.errors import TrainingError
 from training.data.growing_array import GrowingArray
 from training.data.store_manifest import StoredArray, StoreFacts, StoreManifest
+from training.data.working_folder import empty, locked
 
 
 class StoreWriter:
@@ -39,6 +39,7 @@ class StoreWriter:
         self.sources: dict[str, str] = {}
         self.notes: dict[str, str] = {}
         self._building = target.with_name(f".{target.name}.part")
+        self._lock = ExitStack()
         self._arrays: dict[str, GrowingArray] = {}
         self._ids: dict[str, None] = {}
         self._items: list[int] = []
@@ -89,26 +90,24 @@ class StoreWriter:
     def __enter__(self) -> Self:
         if self.target.exists() and not (self.target.is_dir() and not any(self.target.iterdir())):
             raise TrainingError(f"'{self.target}' is there already; delete it, or write elsewhere")
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._clear()
-        (self._building / "splits").mkdir(parents=True)
-        self._lock = _locked(self._building)
+        self._lock.enter_context(locked(self._building))
+        empty(self._building)  # A killed run leaves something.
+        (self._building / "splits").mkdir()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if error is None:
-                self._complete()
-        except BaseException as fault:
-            self._abandon()
-            if isinstance(fault, OSError):
-                raise self._unwritable(fault) from None
-            raise
-        finally:
-            os.close(self._lock)
-        if error is not None:
+        with self._lock:
+            try:
+                if error is None:
+                    self._complete()
+                    return
+            except BaseException as fault:
+                self._abandon()
+                if isinstance(fault, OSError):
+                    raise self._unwritable(fault) from None
+                raise
             self._abandon()
             if isinstance(error, OSError) and error.filename is None:
                 raise self._unwritable(error) from None
@@ -180,12 +179,6 @@ class StoreWriter:
             array.abandon()
         shutil.rmtree(self._building, ignore_errors=True)
 
-    def _clear(self) -> None:
-        """Remove what a killed run left, unless a living one is at work on it."""
-        if self._building.exists():
-            os.close(_locked(self._building))
-            shutil.rmtree(self._building)
-
     def _unwritable(self, error: OSError) -> TrainingError:
         return TrainingError(f"'{self.target}' cannot be written: {error.strerror or 'the disk refuses'}")
 
@@ -198,14 +191,3 @@ def _stored_dtype(kind: str, values: NDArray[Any]) -> np.dtype[Any]:
     if values.dtype.kind not in "fiu":
         raise TrainingError(f"{kind} is {values.dtype}, expected real numbers")
     return values.dtype if kind == "video" and values.dtype == np.float16 else np.dtype(np.float32)
-
-
-def _locked(folder: Path) -> int:
-    """A descriptor that holds the folder; the system lets go of it when the process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise TrainingError(f"another process is writing '{folder}'; wait for it") from None
-    return descriptor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,13 @@ from torch import Tensor
 from tessera.errors import TrainingError
 from tests.training.backbones.random_weights import write_bert
 from training.backbones.bert import bert_tokenizer
-from training.backbones.catalogue import audio_backbone, build_backbones, text_backbone, video_backbone
+from training.backbones.catalogue import (
+    audio_backbone,
+    build_backbones,
+    says,
+    text_backbone,
+    video_backbone,
+)
 from training.backbones.choice import Choice
 from training.backbones.text_choice import TextChoice
 from training.data.generated import train_pieces
@@ -138,9 +145,36 @@ def test_every_file_of_a_choice_is_hashed(bert_folder: Path, tmp_path: Path) -> 
     (tmp_path / "words.json").write_text("[5]")
     choice = TextChoice.parse(f"bert:{bert_folder},words={tmp_path / 'words.json'}")
     files = choice.files()
-    assert files.keys() == {
-        "config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt", "words.json",
-    }  # fmt: skip
+    assert files.keys() == {"config.json", "weights", "tokenizer_config.json", "vocab.txt", "words"}
     other = TextChoice.parse(f"bert:{write_bert(tmp_path / 'other', positions=41)}").files()
     assert other["vocab.txt"] == files["vocab.txt"]
     assert other["config.json"] != files["config.json"]
+
+
+def test_files_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("network", "pca"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "vggish.pth").write_text(folder)
+    choice = Choice.parse(f"vggish:{tmp_path / 'network/vggish.pth'},pca={tmp_path / 'pca/vggish.pth'}")
+    files = choice.files()
+    assert files == {
+        name: hashlib.sha256(text).hexdigest() for name, text in (("weights", b"network"), ("pca", b"pca"))
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("classic", "classic"),
+        ("bert:{folder}/w", "bert-50e721e4"),
+        ("bert:{folder}/w,words={folder}/words.json", "bert-50e721e4,words"),
+        ("vggish:{folder}/w,relu=no,pca=inside,rounding=truncate", "vggish-50e721e4,pca=inside,relu=no"),
+        ("vgg19:{folder}/w,frames=16,convention=torchvision", "vgg19-50e721e4"),
+        ("vgg19:{folder}/w,frames=8,convention=caffe", "vgg19-50e721e4,convention=caffe,frames=8"),
+    ],
+)
+def test_what_a_store_says_holds_no_path(choice: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "w").write_text("w")
+    (tmp_path / "words.json").write_text("[5]")
+    chosen = Choice.parse(choice.format(folder=tmp_path))
+    assert says(chosen, chosen.files()) == said

@@ -2,90 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import pickle
-import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-RNG = np.random.default_rng(0)
-PROTOCOLS = (2, 3, 4, 5)
-
-
-@dataclass
-class Expected:
-    """One clip as it was written, before any padding."""
-
-    audio: NDArray[Any] | None = None
-    video: NDArray[Any] | None = None
-    label: int = -1
-    target: NDArray[np.bool_] | None = None
-    texts: tuple[str, ...] = ()
-    splits: tuple[str, ...] = ()
-
-
-@dataclass
-class Released:
-    """A dataset on disk."""
-
-    root: Path
-    seconds: int = 10
-    classes: tuple[str, ...] = ()
-    clips: dict[str, Expected] = field(default_factory=dict)
-
-
-def audio_rows(seconds: int = 10, dtype: str = "f4") -> NDArray[Any]:
-    return RNG.random((seconds, 128)).astype(dtype)
-
-
-def video_rows(seconds: int = 10, dtype: str = "f4") -> NDArray[Any]:
-    # Few different values, so that they are packed and unpacked fast.
-    return RNG.integers(0, 4, (seconds, 7, 7, 512), dtype=np.uint8).astype(dtype)
-
-
-def write_zip(folder: Path, name: str, array: object, protocol: int | None = None) -> Path:
-    """`<name>.zip` with a `.pkl`, by turns of each protocol, the older ones as NumPy 1 wrote them."""
-    number = sum(map(ord, name)) if protocol is None else PROTOCOLS.index(protocol)
-    version = PROTOCOLS[number % len(PROTOCOLS)]
-    data = pickle.dumps(array, protocol=version)
-    if version < 4:
-        data = data.replace(b"cnumpy._core.", b"cnumpy.core.")
-    return write_members(folder / f"{name}.zip", {f"{name}.pkl": data})
-
-
-def write_members(path: Path, members: Mapping[str, bytes]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return path
-
-
-def write_csv(path: Path, rows: Iterable[Sequence[object]], delimiter: str = ",") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
-    return path
-
-
-def write_lines(path: Path, lines: Sequence[str]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
-    return path
-
-
-def write_h5(path: Path, key: str, values: NDArray[Any], **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with h5py.File(path, "w") as file:
-        file.create_dataset(key, data=values, **options)
-    return path
+from tests.training.data import captioned_files
+from tests.training.data.archive_files import (
+    RNG,
+    Expected,
+    Released,
+    audio_rows,
+    video_rows,
+    write_csv,
+    write_h5,
+    write_lines,
+    write_zip,
+)
 
 
 def vggsound_avel40k(root: Path) -> Released:
@@ -232,82 +166,6 @@ def _shared(root: Path, own: str) -> Released:
     return released
 
 
-def mscoco(root: Path) -> Released:
-    """Pictures of one second, and one that has no time axis; one of them has two captions."""
-    released = Released(root)
-    annotations = []
-    for number, seconds in ((139, 1), (285, 10)):
-        rows = video_rows(seconds)
-        name = f"{number:012d}"
-        texts = (f"a picture of {number} things",)
-        annotations.append({"image_id": number, "id": number, "caption": texts[0]})
-        write_zip(root / "MSCOCO" / "feature" / "zip", name, rows[0] if seconds == 1 else rows)
-        released.clips[name] = Expected(video=rows, texts=texts)
-    annotations.append({"image_id": 139, "id": 9, "caption": "another caption"})
-    released.clips[f"{139:012d}"].texts += ("another caption",)
-    (root / "val_part_1.json").write_text(json.dumps({"info": {}, "annotations": annotations}))
-    return released
-
-
-def clotho(root: Path) -> Released:
-    """Two lists; sounds of 17 and 30 seconds."""
-    released = Released(root)
-    header = ["file_name", *(f"caption_{i}" for i in range(1, 6))]
-    for split, names in (("development", ["Rain, far away.wav", "b.wav"]), ("evaluation", ["c d.wav"])):
-        table = [header]
-        for seconds, name in zip((17, 30), names, strict=False):
-            texts = tuple(f'He says "{name}" {i} times' for i in range(5))
-            rows = audio_rows(seconds)
-            write_zip(root / "feature" / "audio" / "zip", Path(name).stem, rows)
-            released.clips[Path(name).stem] = Expected(rows, texts=texts, splits=(split,))
-            table.append([name, *texts])
-        write_csv(root / f"clotho_captions_{split}.csv", table)
-    return released
-
-
-def flickrsound(root: Path) -> Released:
-    released = Released(root)
-    write_csv(root / "Data" / "test.csv", [("filename",), ("11.mp4",), ("v.22",)])
-    for name in ("11", "v.22"):
-        clip = Expected(audio_rows(), video_rows(1), splits=("test",))
-        write_zip(root / "feature" / "audio" / "zip", name, clip.audio)
-        write_zip(root / "feature" / "image" / "zip", name, clip.video)
-        released.clips[name] = clip
-    return released
-
-
-def msvd(root: Path) -> Released:
-    """A film with two captions, which are not in neighbouring lines, one of them twice."""
-    released = Released(root)
-    listed = [("x1", "a cat eats"), ("x2", "a man\nsings"), ("x1", "an animal at food"), ("x1", "a cat eats")]
-    write_csv(root / "msvd_test.csv", [("video_name", "caption"), *((f"{n}.avi", c) for n, c in listed)])
-    for name, texts in (("x1", ("a cat eats", "an animal at food")), ("x2", ("a man\nsings",))):
-        clip = released.clips[name] = Expected(video=video_rows(), texts=texts, splits=("test",))
-        write_zip(root / "video" / "zip", name, clip.video)
-    return released
-
-
-def valor32k(root: Path) -> Released:
-    """The small test lists name clips of the test split again."""
-    released = Released(root)
-    root.mkdir(parents=True)
-    lists = {"desc_train": ["t1"], "desc_test": ["q1", "q2"], "random_500": ["q2"]}
-    for file, names in lists.items():
-        split = file.removeprefix("desc_")
-        (root / f"{file}.json").write_text(
-            json.dumps([{"video_id": name, "desc": f"film {name} in words"} for name in names])
-        )
-        for name in names:
-            if name in released.clips:
-                released.clips[name].splits += (split,)
-                continue
-            clip = Expected(audio_rows(), video_rows(), texts=(f"film {name} in words",), splits=(split,))
-            write_zip(root / "audio" / "zip", name, clip.audio)
-            write_zip(root / "video" / "zip", name, clip.video)
-            released.clips[name] = clip
-    return released
-
-
 def avsbench_s4(root: Path) -> Released:
     """Clips of 3, 5 and 6 seconds."""
     released = Released(root, seconds=5, classes=("cat", "dog"))
@@ -343,10 +201,10 @@ DATASETS: dict[str, Callable[[Path], Released]] = {
     "ave-avvp-audio": lambda root: _avvp(root, "AVE_AVVP", "audio", 12),
     "ucf": lambda root: _shared(root, "ucf"),
     "vgg": lambda root: _shared(root, "vgg"),
-    "mscoco": mscoco,
-    "clotho": clotho,
-    "flickrsound": flickrsound,
-    "msvd": msvd,
-    "valor32k": valor32k,
+    "mscoco": captioned_files.mscoco,
+    "clotho": captioned_files.clotho,
+    "flickrsound": captioned_files.flickrsound,
+    "msvd": captioned_files.msvd,
+    "valor32k": captioned_files.valor32k,
     "avsbench-s4": avsbench_s4,
 }

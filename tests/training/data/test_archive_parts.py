@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tessera.errors import TrainingError
-from tests.training.data.released_files import write_h5, write_lines
+from tests.training.data.archive_files import write_h5, write_lines
 from training.data.archives.dataset import Clip
 from training.data.archives.faults import BadClip, Faults
 from training.data.archives.fitting import fit_seconds, usable

@@ -13,8 +13,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.training.data.archive_files import Released, write_csv, write_zip
 from tests.training.data.commands import tessera
-from tests.training.data.released_files import DATASETS, Released, write_csv, write_zip
+from tests.training.data.released_files import DATASETS
 from training.backbones.catalogue import text_backbone
 from training.backbones.words import CaptionWords
 from training.data.archives.catalogue import FORMATS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from tests.training.data.archive_files import Released
 from tests.training.data.commands import tessera
-from tests.training.data.released_files import DATASETS, Released
+from tests.training.data.released_files import DATASETS
 from training.backbones.bert import Bert
 from training.data.store import FeatureStore
 
@@ -60,7 +62,9 @@ def test_every_word_fills_a_slot(bert: Path, films: Released, tmp_path: Path) ->
     expected = Bert.load(bert)(input_ids=ids, slots=torch.eye(3)[None])[0].detach().numpy()
     np.testing.assert_allclose(text[0, :3], expected, rtol=1e-5)
     assert not text[0, 3:].any()
-    assert store.manifest.features["text"] == f"bert:{bert}"
+    digest = hashlib.sha256((bert / "model.safetensors").read_bytes()).hexdigest()
+    assert store.manifest.features["text"] == f"bert-{digest[:8]}"
+    assert store.manifest.sources["text: weights"] == digest
     assert store.tokenizer_json is not None
 
 
@@ -71,7 +75,8 @@ def test_words_of_the_papers_list_fill_slots(bert: Path, films: Released, tmp_pa
     done = tessera("data", "convert", "msvd", films.root, "-o", tmp_path / "s", *options)
     assert done.status == 0, done.err
     store = FeatureStore.load(tmp_path / "s")
-    assert {"cnt.pkl", "model.safetensors", "msvd_test.csv", "video"} <= set(store.manifest.sources)
+    assert {"text: words", "text: weights", "msvd_test.csv", "video"} <= set(store.manifest.sources)
+    assert store.manifest.features["text"].endswith(",words")
     text, words, _ = store.captions()
     assert words.tolist() == [2, 1, 1]
     ids = torch.tensor([[PIECES.index(word) for word in ("a", "cat", "eats")]])

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.data.archive_files import Released, audio_rows, write_zip
 from tests.training.data.commands import Done, tessera
-from tests.training.data.released_files import DATASETS, Released, audio_rows, write_zip
+from tests.training.data.released_files import DATASETS
 from training.data.store import FeatureStore
 from training.data.store_manifest import StoreFacts
 from training.data.store_writer import StoreWriter
@@ -49,6 +50,13 @@ def test_a_good_store_is_good(store: Path) -> None:
     assert "3 of 3 classes occur, in 4 clips" in row(done, "classes")
     assert "have a class" in row(done, "seconds")
     assert "4 texts of" in row(done, "slots")
+
+
+def test_classes_of_events_are_counted_by_their_seconds(tmp_path: Path) -> None:
+    """Of three clips one has two classes, one a third, and one an event that ends as it begins."""
+    root = DATASETS["avvp-audio"](tmp_path / "data").root
+    assert tessera("data", "convert", "avvp-audio", root, "-o", tmp_path / "s").status == 0
+    assert "3 of 25 classes occur, in 2 clips" in row(verified(tmp_path / "s"), "classes")
 
 
 def test_changed_numbers_are_found(store: Path) -> None:

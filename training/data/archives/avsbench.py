@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tessera.errors import TrainingError
-from training.data.archives.dataset import Clip, Dataset, Format, Reader, distinct
+from training.data.archives.dataset import AS_RELEASED, Clip, Dataset, Format, Reader, distinct
 from training.data.archives.faults import Faults
 from training.data.archives.files import Files, Part
 from training.data.archives.tables import Classes, read_prompts, read_table
@@ -46,6 +46,6 @@ FORMATS = (
             Part("audio", ("feature/audio", "audio"), folder=True),
         ),
         open=_open,
-        features={"audio": "VGGish, as released"},
+        features={"audio": AS_RELEASED["audio"]},
     ),
 )

@@ -5,15 +5,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from training.data.archives.dataset import Clip, Dataset, Format, Known, distinct, zipped
+from training.data.archives.dataset import AS_RELEASED, Clip, Dataset, Format, Known, distinct, zipped
 from training.data.archives.faults import BadClip, Faults
-from training.data.archives.files import Files, Part
+from training.data.archives.files import Files, Part, clips_part
 from training.data.archives.tables import Classes, Row, read_classes, read_table
 from training.data.archives.targets import Event, from_events
 
 _COLUMNS = ("filename", "onset", "offset", "event_labels")
 _ID_LENGTH = 11
-_FEATURES = {"audio": "VGGish, as released", "video": "VGG19 pool5, as released"}
 
 
 def _open(modality: str, files: Files, faults: Faults) -> Dataset:
@@ -70,10 +69,10 @@ def _format(
         parts=(
             Part("list", (f"{prefix}_eval_{sense}_checked_combined.csv",)),
             Part("classes", (f"{prefix}_Categories.txt",)),
-            Part(modality, (f"feature/{modality}/zip", f"{modality}/zip"), folder=True),
+            clips_part(modality),
         ),
         open=partial(_open, modality),
-        features={modality: _FEATURES[modality]},
+        features={modality: AS_RELEASED[modality]},
         known=Known(clips, classes=classes),
     )
 

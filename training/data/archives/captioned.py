@@ -7,15 +7,13 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from tessera.errors import TrainingError
-from training.data.archives.dataset import Clip, Dataset, Format, distinct, zipped
+from training.data.archives.dataset import AS_RELEASED, Clip, Dataset, Format, distinct, zipped
 from training.data.archives.faults import Faults
-from training.data.archives.files import Files, Part
+from training.data.archives.files import Files, Part, clips_part
 from training.data.archives.tables import Row, entries, read_json, read_table
 
-_VGGISH, _VGG19 = "VGGish, as released", "VGG19 pool5, as released"
-_AUDIO = Part("audio", ("feature/audio/zip", "audio/zip"), folder=True)
-_VIDEO = Part("video", ("feature/video/zip", "video/zip"), folder=True)
-_PICTURES = Part("video", ("feature/image/zip", "image/zip"), folder=True)
+_AUDIO, _VIDEO = clips_part("audio"), clips_part("video")
+_PICTURES = replace(clips_part("image"), name="video")
 
 
 def _or_just_zip(part: Part) -> Part:
@@ -118,7 +116,7 @@ FORMATS = (
             _or_just_zip(replace(_VIDEO, patterns=_VIDEO.patterns + _PICTURES.patterns)),
         ),
         open=_open_mscoco,
-        features={"video": _VGG19},
+        features={"video": AS_RELEASED["video"]},
     ),
     Format(
         name="clotho",
@@ -127,7 +125,7 @@ FORMATS = (
         task="retrieval",
         parts=(Part("list", ("clotho_captions_*.csv",), many=True), _or_just_zip(_AUDIO)),
         open=_open_clotho,
-        features={"audio": _VGGISH},
+        features={"audio": AS_RELEASED["audio"]},
     ),
     Format(
         name="flickrsound",
@@ -140,7 +138,7 @@ FORMATS = (
             _PICTURES,
         ),
         open=_open_flickrsound,
-        features={"audio": _VGGISH, "video": _VGG19},
+        features=AS_RELEASED,
     ),
     Format(
         name="msvd",
@@ -149,7 +147,7 @@ FORMATS = (
         task="retrieval",
         parts=(Part("list", ("msvd*.csv", "MSVD*.csv"), many=True), _or_just_zip(_VIDEO)),
         open=_open_msvd,
-        features={"video": _VGG19},
+        features={"video": AS_RELEASED["video"]},
     ),
     Format(
         name="valor32k",
@@ -163,6 +161,6 @@ FORMATS = (
             replace(_VIDEO, optional=True),
         ),
         open=_open_valor,
-        features={"audio": _VGGISH, "video": _VGG19},
+        features=AS_RELEASED,
     ),
 )

@@ -19,11 +19,11 @@ from tessera.errors import TrainingError
 from training.data.archives.dataset import Clip, Dataset, Format
 from training.data.archives.faults import Faults, Skipped
 from training.data.archives.files import Files
-from training.data.archives.h5 import file_sha256
 from training.data.archives.reading import Preparation, Ready
 from training.data.archives.texts import TextReader, embedded, open_text
 from training.data.store_manifest import StoreFacts
 from training.data.store_writer import StoreWriter
+from training.files import sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def convert(
             rows = [row for row, clip in enumerate(written) if split in clip.splits]
             writer.add_split(split, np.array(rows))
         writer.sources.update(_sources(format, files, dataset))
-        writer.sources.update(text.files if text else {})
+        if text:
+            writer.sources |= {f"text: {name}": digest for name, digest in text.files.items()}
         if faults.skipped:
             writer.notes["left out"] = f"{len(faults.skipped)} clips, see skipped.csv"
             writer.add_file("skipped.csv", faults.csv())
@@ -155,7 +156,7 @@ def require_room(target: Path, ready: Ready, clips: int) -> None:
 def _write_texts(writer: StoreWriter, text: TextReader, clips: Sequence[Clip], console: Console) -> None:
     owners = [(sentence, row) for row, clip in enumerate(clips) for sentence in clip.texts]
     items = iter([row for _, row in owners])
-    blocks = embedded([sentence for sentence, _ in owners], text)
+    blocks = embedded([sentence for sentence, _ in owners], text.embed)
     for vectors, words in track(blocks, "texts", total=-(-len(owners) // 1_024), console=console):
         writer.append_text(vectors, words, [next(items) for _ in words])
     writer.add_file("tokenizer.json", text.tokenizer_json.encode())
@@ -163,7 +164,7 @@ def _write_texts(writer: StoreWriter, text: TextReader, clips: Sequence[Clip], c
 
 def _sources(format: Format, files: Files, dataset: Dataset) -> dict[str, str]:
     lists = {
-        path.name: file_sha256(path)
+        path.name: sha256_of_file(path)
         for part in format.parts
         if not part.folder
         for path in files.all(part.name)

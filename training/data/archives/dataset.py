@@ -15,6 +15,9 @@ from training.data.archives.files import Files, Part
 from training.data.archives.zip_pickle import ZipFolder
 from training.data.store_manifest import Task
 
+AS_RELEASED = {"audio": "VGGish, as released", "video": "VGG19 pool5, as released"}
+"""What a store says of features that came with a dataset of this line of work."""
+
 _SPLIT = re.compile(r"[\w-]+")
 
 

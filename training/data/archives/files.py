@@ -28,6 +28,11 @@ class Part:
         return f"{self.name}: {self.patterns[0]}{tail}" + (" (if there)" if self.optional else "")
 
 
+def clips_part(modality: str) -> Part:
+    """The folder with the zip files of the clips, as most datasets have it."""
+    return Part(modality, (f"feature/{modality}/zip", f"{modality}/zip"), folder=True)
+
+
 @dataclass(frozen=True)
 class Files:
     """Where the parts of a dataset are."""

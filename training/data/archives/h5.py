@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -78,9 +77,3 @@ class H5Array:
             return np.asarray(self.dataset[...])
         except (OSError, RuntimeError):
             raise TrainingError(f"'{self.path}' is damaged") from None
-
-
-def file_sha256(path: Path) -> str:
-    """Of a whole file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

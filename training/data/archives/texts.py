@@ -7,55 +7,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from tessera.bundle import TextSpec, TimeGrid
 from tessera.errors import InputError
-from training.backbones.backbone import Backbone
+from training.backbones.catalogue import says
+from training.backbones.sentences import SentenceReader, Vectors
 from training.backbones.text_choice import TextChoice
-from training.backbones.words import CaptionWords
 from training.data.archives.faults import BadClip
 from training.data.generated import train_pieces
 
-Vectors = tuple[NDArray[np.float32], NDArray[np.int64]]
 Embed = Callable[[list[str]], Vectors]
-"""Sentences -> text [M, S, D], words first and zeros after, and words [M], how many slots are filled."""
 
 
 @dataclass(frozen=True)
 class TextReader:
-    """A text backbone with its tokeniser; an `Embed`."""
+    """What reads the sentences of a dataset, and what its store is to say of it."""
 
-    says: str
+    embed: SentenceReader
     tokenizer_json: str
-    words: CaptionWords
-    backbone: Backbone[TextSpec]
-    files: Mapping[str, str]  # the sha256 of what it reads, by name
+    says: str
+    files: Mapping[str, str]  # the sha256 of what it reads, by option
 
     def require_words(self, sentence: str) -> None:
-        """Raise BadClip if no slot of `sentence` would be filled."""
-        self._cut(sentence)
-
-    @torch.no_grad()
-    def __call__(self, sentences: list[str]) -> Vectors:
-        """`S` is a window of word slots; later words of a sentence are cut.
-
-        Raises:
-            BadClip: a sentence has no word that the backbone reads, or is too long to be one.
-        """
-        shape = len(sentences), TimeGrid().window_segments, self.backbone.spec.feature_dim
-        text, words = np.zeros(shape, np.float32), np.zeros(len(sentences), np.int64)
-        for row, sentence in enumerate(sentences):
-            inputs = {name: torch.from_numpy(array)[None] for name, array in self._cut(sentence).items()}
-            vectors = self.backbone(**inputs)[0].numpy()
-            words[row] = len(vectors)
-            text[row, : len(vectors)] = vectors
-        return text, words
-
-    def _cut(self, sentence: str) -> dict[str, NDArray[np.generic]]:
+        """Raise BadClip if `sentence` has no word that the backbone reads, or is too long to be one."""
         try:
-            return self.words.cut(sentence)
+            self.embed.words.cut(sentence)
         except InputError as error:
             raise BadClip(f"of '{sentence[:80]}' no word vectors can be made: {error.message}") from None
 
@@ -73,8 +49,10 @@ def open_text(choice: str, sentences: Sequence[str]) -> TextReader | None:
         return None
     chosen = TextChoice.parse(choice)
     tokenizer_json = chosen.tokenizer() or train_pieces(list(dict.fromkeys(sentences))).to_str()
-    words = CaptionWords(tokenizer_json, chosen.listed())
-    return TextReader(str(chosen), tokenizer_json, words, chosen.backbone(tokenizer_json), chosen.files())
+    files = chosen.files()
+    return TextReader(
+        SentenceReader(chosen, tokenizer_json), tokenizer_json, says(chosen.choice, files), files
+    )
 
 
 def embedded(sentences: Sequence[str], embed: Embed, block: int = 1_024) -> Iterator[Vectors]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from tessera.errors import TrainingError
-from training.data.archives.dataset import Clip, Dataset, Format, Known, distinct, zipped
+from training.data.archives.dataset import AS_RELEASED, Clip, Dataset, Format, Known, distinct, zipped
 from training.data.archives.faults import Faults
-from training.data.archives.files import Files, Part
+from training.data.archives.files import Files, Part, clips_part
 from training.data.archives.tables import read_classes, read_table
 
 _UCF_CLASSES = Part("ucf-classes", ("UCF101sameVGGSound.txt",))
@@ -30,35 +32,39 @@ def _open(modality: str, own: str, files: Files, faults: Faults) -> Dataset:
     return Dataset(distinct(clips, faults), readers, ucf.names, folders=folders)
 
 
+def _format(
+    name: str, modality: Literal["audio", "video"], home: str, clips: int, says: str, listed: str
+) -> Format:
+    part = clips_part(modality)
+    # Other datasets under the same root have folders of this name too.
+    own = replace(part, patterns=(f"{home}/{part.patterns[0]}", *part.patterns))
+    return Format(
+        name=name,
+        says=f"{clips:,} {says}",
+        home=home,
+        task="classification",
+        parts=(Part("list", (listed,)), _UCF_CLASSES, _VGG_CLASSES, own),
+        open=partial(_open, modality, f"{name}-classes"),
+        features={modality: AS_RELEASED[modality]},
+        known=Known((clips,), classes=16),
+    )
+
+
 FORMATS = (
-    Format(
+    _format(
         name="ucf",
-        says="2,003 films of UCF101, of the 16 classes shared with VGGSound",
+        modality="video",
         home="UCF101",
-        task="classification",
-        parts=(
-            Part("list", ("ucf2vggsound.csv",)),
-            _UCF_CLASSES,
-            _VGG_CLASSES,
-            Part("video", ("UCF101/feature/video/zip", "feature/video/zip", "video/zip"), folder=True),
-        ),
-        open=partial(_open, "video", "ucf-classes"),
-        features={"video": "VGG19 pool5, as released"},
-        known=Known((2_003,), classes=16),
+        clips=2_003,
+        says="films of UCF101, of the 16 classes shared with VGGSound",
+        listed="ucf2vggsound.csv",
     ),
-    Format(
+    _format(
         name="vgg",
-        says="4,813 sounds of VGGSound, of the 16 classes shared with UCF101",
+        modality="audio",
         home="vggsound40k",
-        task="classification",
-        parts=(
-            Part("list", ("vggsound2ucf.csv",)),
-            _UCF_CLASSES,
-            _VGG_CLASSES,
-            Part("audio", ("vggsound40k/feature/audio/zip", "feature/audio/zip", "audio/zip"), folder=True),
-        ),
-        open=partial(_open, "audio", "vgg-classes"),
-        features={"audio": "VGGish, as released"},
-        known=Known((4_813,), classes=16),
+        clips=4_813,
+        says="sounds of VGGSound, of the 16 classes shared with UCF101",
+        listed="vggsound2ucf.csv",
     ),
 )

@@ -93,9 +93,17 @@ def _check_labels(store: FeatureStore) -> Check:
         return Check("classes", False, f"{outside} labels are none of {classes} classes")
     if not classes:
         return Check("classes", True, "there are none")
-    with_class = int((labels >= 0).sum())
-    occurring = len(np.unique(labels[labels >= 0]))
+    happens = _classes_of_clips(store)
+    occurring, with_class = happens.any(axis=0).sum(), happens.any(axis=1).sum()
     return Check("classes", True, f"{occurring} of {classes} classes occur, in {with_class:,} clips")
+
+
+def _classes_of_clips(store: FeatureStore) -> NDArray[np.bool_]:
+    """[N, C]: does the class belong to the clip? Where there are events, that is for its seconds to say."""
+    segments = store.arrays.get("segments")
+    if store.manifest.task == "events" and segments is not None and segments.ndim == 3:
+        return np.asarray(segments[..., :-1].any(axis=1))
+    return np.asarray(store.arrays["labels"][:, None] == np.arange(len(store.classes)))
 
 
 def _check_segments(store: FeatureStore) -> Check:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from training.data.archives.dataset import Clip, Dataset, Format, Known, by_name, distinct, zipped
+from dataclasses import replace
+
+from training.data.archives.dataset import (
+    AS_RELEASED,
+    Clip,
+    Dataset,
+    Format,
+    Known,
+    by_name,
+    distinct,
+    zipped,
+)
 from training.data.archives.faults import BadClip, Faults
-from training.data.archives.files import Files, Part
+from training.data.archives.files import Files, Part, clips_part
 from training.data.archives.tables import read_classes, read_prompts, read_table
 from training.data.archives.zip_pickle import ZipFolder
 
-FEATURES = {"audio": "VGGish, as released", "video": "VGG19 pool5, as released"}
 CLASSES = Part("classes", ("VggsoundAVEL40kCategories.txt",))
 PROMPTS = Part("prompts", ("vggsoundCategories2Prompts.csv",))
-AUDIO = Part("audio", ("feature/audio/zip", "audio/zip"), folder=True)
-VIDEO = Part("video", ("feature/video/zip", "video/zip"), folder=True)
+AUDIO, VIDEO = clips_part("audio"), clips_part("video")
 
 
 def _open_40k(files: Files, faults: Faults) -> Dataset:
@@ -55,10 +64,10 @@ FORMATS = (
             PROMPTS,
             AUDIO,
             VIDEO,
-            Part("labels", ("feature/label/zip", "label/zip"), folder=True, optional=True),
+            replace(clips_part("label"), name="labels", optional=True),
         ),
         open=_open_40k,
-        features=FEATURES,
+        features=AS_RELEASED,
         known=Known(
             clips=(40_801,),
             splits={"train": 24_515, "val": 8_171, "test": 8_115},
@@ -73,6 +82,6 @@ FORMATS = (
         task="pretraining",
         parts=(Part("list", ("video_name_vggsound81k_checked.csv",)), AUDIO, VIDEO),
         open=_open_81k,
-        features=FEATURES,
+        features=AS_RELEASED,
     ),
 )
