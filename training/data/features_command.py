@@ -51,7 +51,7 @@ def features(
             help="classic, none, or bert:FOLDER or its name on the hub, and ,words=FILE to keep listed words alone"
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the dataset.  [default: that of OUT]")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the dataset.  \\[default: that of OUT]")] = None,
     skip_bad: Annotated[
         bool,
         typer.Option("--skip-bad", help="Leave out clips that cannot be read and list them (exit status 1)."),
@@ -61,7 +61,7 @@ def features(
     ] = Limits().max_media_bytes // 2**20,
     workers: Annotated[
         int | None,
-        typer.Option(help="Processes, each with its own copy of the backbones.  [default: cores]", min=1),
+        typer.Option(help="Processes, each with its own copy of the backbones.  \\[default: cores]", min=1),
     ] = None,
     device: Annotated[
         DeviceName, typer.Option(help="Where the backbones compute; auto takes a GPU where there is one.")
