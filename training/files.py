@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from tessera.errors import TrainingError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -19,6 +22,19 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError:
         _remove(building)
         raise
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a path early, before what is to be written has been computed.
+
+    Raises:
+        TrainingError: it is a folder, or no file can be made there.
+    """
+    if path.is_dir():
+        raise TrainingError(f"'{path}' is a folder; name a file in it")
+    home = next(folder for folder in path.absolute().parents if folder.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+        raise TrainingError(f"'{path}' cannot be written")
 
 
 def _remove(path: Path) -> None:
