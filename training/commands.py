@@ -31,8 +31,8 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the run: checkpoints, logs and report.html.")
     ],
-    seed: Annotated[int | None, typer.Option(help="Seed of the training.  [default: the recipe's]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps to train for.  [default: the recipe's]")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.  \\[default: the recipe's]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps to train for.  \\[default: the recipe's]")] = None,
     device: Annotated[
         DeviceName, typer.Option(help="Where to compute; auto takes a GPU where there is one.")
     ] = DeviceName.AUTO,
@@ -75,7 +75,7 @@ def train(
     changes = {name: value for name, value in (("seed", seed), ("steps", steps)) if value is not None}
     settings = settings.with_training(**changes)
     if store is not None:
-        settings = settings.with_data(on_store(settings.data, store))
+        settings = settings.with_data(on_store(settings.data, store.resolve()))
     source = open_source(settings.data)
     fabric = open_fabric(settings.training, device.value, devices)
     # One process makes the features that the others then map.
@@ -114,7 +114,12 @@ def prepare(
     from training.config import Recipe
     from training.data.generated import GeneratedData
 
-    generated = GeneratedData.of(Recipe.load(recipe).data)
+    settings = Recipe.load(recipe)
+    if "world" not in settings.data:
+        raise TrainingError(
+            f"there is nothing to prepare for '{settings.name}': only features of the generated world are made ahead"
+        )
+    generated = GeneratedData.of(settings.data)
     tokenizer_json = generated.tokenizer_json()
     for split in generated.clips:
         generated.features(split, tokenizer_json, cache)

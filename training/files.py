@@ -1,9 +1,12 @@
-"""Files that are complete, or not there at all, and the digest of one."""
+"""Files: complete or not there at all, whether one can be written, and the digest of one."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
+
+from tessera.errors import TrainingError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -26,6 +29,19 @@ def sha256_of_file(path: Path) -> str:
     """Hex digest of a file of any size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a path early, before what is to be written has been computed.
+
+    Raises:
+        TrainingError: it is a folder, or no file can be made there.
+    """
+    if path.is_dir():
+        raise TrainingError(f"'{path}' is a folder; name a file in it")
+    home = next(folder for folder in path.absolute().parents if folder.exists())
+    if not home.is_dir() or not os.access(home, os.W_OK | os.X_OK):
+        raise TrainingError(f"'{path}' cannot be written")
 
 
 def _remove(path: Path) -> None:

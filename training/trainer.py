@@ -29,6 +29,7 @@ from training.loop import Loop, own_batch
 from training.models.task import TaskModule
 from training.randomness import epoch_order
 from training.stopping import StopSignal
+from training.widths import require_width
 
 
 class Dataset(Protocol):
@@ -62,7 +63,7 @@ def train(
 
     Raises:
         TrainingError: too few clips, a run that is there already, a loss or gradient that is no number, a
-            checkpoint of another recipe or one that cannot be written; or the run was stopped.
+            checkpoint of another recipe or of other data, or one that cannot be written; or the run was stopped.
     """
     config = recipe.training
     if len(dataset) < config.batch_size:
@@ -72,14 +73,15 @@ def train(
     if not resume and any(run.glob("step-*")):
         raise TrainingError(f"'{run}' holds a run already: go on with --resume, or choose another folder")
     loop = Loop(task, recipe, fabric, console)
-    first = _resumed(loop, resume if isinstance(resume, Path) else run) if resume else 0
+    extra = extra_files or {}
+    first = _resumed(loop, resume if isinstance(resume, Path) else run, extra) if resume else 0
     journal = Journal(run, recipe, first, console)
     with journal, _progress(console, config, first) as show, StopSignal() as stop:
         for step in range(first, config.steps):
             indices = own_batch(sampled_indices(len(dataset), step, config), config.accumulate)
             batch = fabric.to_device(dict(dataset.batch(indices)))
             if step == first:
-                _require_widths(batch, recipe)
+                _require_fit(batch, recipe)
             last = step + 1 == config.steps
             logged = (step + 1) % config.log_every == 0 or last
             figures = loop.step(step, batch, with_metrics=logged)
@@ -88,7 +90,7 @@ def train(
                 journal.log(step + 1, figures)
             stopped = _anywhere(stop.asked, fabric) and not last
             if (step + 1) % config.save_every == 0 or last or stopped:
-                loop.saved = _save(run, step + 1, loop, extra_files or {})
+                loop.saved = _save(run, step + 1, loop, extra)
                 journal.report()
             if stopped:
                 raise TrainingError(
@@ -108,27 +110,35 @@ def sampled_indices(clips: int, step: int, config: TrainingConfig) -> Tensor:
     return order[position * config.batch_size : (position + 1) * config.batch_size]
 
 
-def _require_widths(batch: Mapping[str, Tensor], recipe: Recipe) -> None:
-    model = recipe.model
-    widths = {"audio": model.audio_dim, "video": model.video_dim, "text": model.text_dim}
+def _require_fit(batch: Mapping[str, Tensor], recipe: Recipe) -> None:
     for modality in recipe.modalities:
         if modality not in batch:
             raise TrainingError(f"the data has no {modality}, which the recipe trains on")
-        if batch[modality].shape[-1] != widths[modality]:
-            found = f"{batch[modality].shape[-1]} features wide, {modality}_dim is {widths[modality]}"
-            raise TrainingError(f"the data and the recipe do not match: {modality} is {found}")
+        require_width(modality, batch[modality].shape[-1], recipe)
 
 
-def _resumed(loop: Loop, source: Path) -> int:
+def _resumed(loop: Loop, source: Path, extra: Mapping[str, str]) -> int:
     """Fill `loop` with the checkpoint at `source`, or the latest of that run, and say which step it was saved after."""
     checkpoint = latest_checkpoint(source)
     saved, step = load_recipe(checkpoint)
     if _result_of(saved) != _result_of(loop.recipe):
         raise TrainingError(f"'{checkpoint}' was trained with another recipe; resume it with its own")
+    _require_same_data(checkpoint, extra)
     load_weights(checkpoint, loop.task)
     load_training_state(checkpoint, loop.state)
     loop.saved = checkpoint
     return step
+
+
+def _require_same_data(checkpoint: Path, extra: Mapping[str, str]) -> None:
+    """What travelled with a checkpoint must be what travels with the data now; an imported one came without."""
+    for name, text in extra.items():
+        path = checkpoint / name
+        if path.exists() and path.read_text() != text:
+            raise TrainingError(
+                f"the data are others than '{checkpoint}' was trained on: their {name} is not that of the "
+                "checkpoint; start a new run, or give back the data"
+            )
 
 
 def _result_of(recipe: Recipe) -> Recipe:

@@ -335,6 +335,14 @@ def test_files_of_the_data_travel_with_every_checkpoint(tmp_path: Path) -> None:
     assert [(tmp_path / f"step-00000{n}" / "tokenizer.json").read_text() for n in (3, 6)] == ["{}", "{}"]
 
 
+def test_a_run_is_not_resumed_on_other_data(tmp_path: Path) -> None:
+    recipe = small_recipe(training={"steps": 3})
+    run(tmp_path, recipe, extra_files={"data.json": "old"})
+    with pytest.raises(TrainingError, match=r"the data are others .*: their data\.json is not that"):
+        run(tmp_path, small_recipe(), resume=True, extra_files={"data.json": "new"})
+    run(tmp_path, small_recipe(), resume=True, extra_files={"data.json": "old", "more.json": ""})
+
+
 def test_a_codebook_that_stays_collapsed_is_told_of(tmp_path: Path) -> None:
     written = io.StringIO()
     recipe = small_recipe(

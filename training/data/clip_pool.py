@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
 
-import torch
-
 from tessera.errors import TrainingError
 from training.data.clip_reader import ClipReader, ReaderSettings
 from training.data.manifest import ClipRow
 from training.data.shards import Shards, save_shard
+from training.workers import start_worker
 
 
 def read_clips(
@@ -66,19 +62,8 @@ _reader: ClipReader
 
 def _start(settings: ReaderSettings) -> None:
     global _reader
-    # One interrupt at the terminal reaches all processes; the first ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(1)
+    start_worker()
     _reader = ClipReader(settings)
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its children, and they would wait for work forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _read(row: ClipRow, path: Path) -> str | None:

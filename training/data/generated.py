@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked
 from rich.progress import track
 from tokenizers import Tokenizer as PieceTokenizer
 from tokenizers import models, normalizers, pre_tokenizers, trainers
@@ -32,13 +34,14 @@ from training.backbones.classic import ClassicAudio, ClassicText, ClassicVideo
 from training.data.features import FeatureSet
 from training.data.settings import parsed
 from training.data.world import EVENTS, Clip, Split, World
+from training.workers import start_worker
 
 _CAPTIONS_FOR_VOCABULARY = 6_000
 _FILM_SIZES = ((112, 112), (120, 160), (180, 240), (240, 320))
 _FORMAT = 2  # raise it when clips or backbones change, so that no stale cache is read
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class GeneratedData:
     """How many clips of which world."""
 
@@ -107,7 +110,7 @@ def train_pieces(captions: list[str], size: int = 2_000) -> PieceTokenizer:
 def _build(world: World, split: Split, count: int, tokenizer_json: str) -> FeatureSet:
     # Fresh interpreters: forking a process that has run torch can hang it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count(), context, _one_thread) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), context, start_worker) as pool:
         chunks = [(world, split, indices) for indices in np.array_split(np.arange(count), -(-count // 16))]
         media = list(track(pool.map(_media, chunks), f"features: {split}", total=len(chunks)))
     texts = [_text(tokenizer_json, world.clip(split, i).caption) for i in range(count)]
@@ -118,10 +121,6 @@ def _build(world: World, split: Split, count: int, tokenizer_json: str) -> Featu
     audio, video = (np.concatenate(parts) for parts in zip(*media, strict=True))
     labels = np.array([world.clip(split, i).label for i in range(count)])
     return FeatureSet(audio, video.astype(np.float16), padded, words, labels)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _media(

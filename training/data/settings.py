@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,8 +11,8 @@ from tessera.errors import TrainingError
 Settings = TypeVar("Settings")
 
 
-def parsed(kind: type[Settings], settings: Mapping[str, Any]) -> Settings:
-    """`settings` as a `kind`.
+def parsed(kind: type[Settings], settings: object, *place: str) -> Settings:
+    """`settings` as a `kind`; `place` is where they stand in the `data` part.
 
     Raises:
         TrainingError: one is missing, unknown or of the wrong type.
@@ -22,5 +21,5 @@ def parsed(kind: type[Settings], settings: Mapping[str, Any]) -> Settings:
         return TypeAdapter(kind).validate_python(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, (*place, *first["loc"])))
         raise TrainingError(f"the recipe's data settings: {where}: {first['msg']}") from None

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,47 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import Tensor
 
 from tessera.errors import TrainingError
-from training.data.features import FeatureSet
 from training.data.generated import GeneratedData
+from training.data.selection import Selection
 from training.data.settings import parsed
 from training.data.spiked import SpikedData
 from training.data.store import FeatureStore
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Some clips of a feature set, by number. With `every_slot` their batches have no `text_mask`."""
-
-    features: FeatureSet
-    rows: NDArray[np.int64]
-    every_slot: bool = False
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """The clips at `indices` i64 [B], as `FeatureSet.batch` gives them."""
-        batch = self.features.batch(torch.from_numpy(self.rows)[indices])
-        if self.every_slot:
-            batch.pop("text_mask", None)
-        return batch
 
 
 class Source(ABC):
     """What a run is trained on."""
 
     @abstractmethod
-    def training_clips(self, cache: Path) -> Clips:
+    def training_clips(self, cache: Path) -> Selection:
         """Features of the clips to train on; what has to be made is made once, in `cache`."""
 
     def files(self) -> dict[str, str]:
-        """What travels with a checkpoint beside its weights, by name."""
+        """What travels with a checkpoint beside its weights, by name: equal files are of equal data."""
         return {}
 
 
@@ -60,8 +39,8 @@ class Source(ABC):
 class _World(Source):
     data: GeneratedData
 
-    def training_clips(self, cache: Path) -> Clips:
-        return _all(self.data.features("train", self.data.tokenizer_json(), cache))
+    def training_clips(self, cache: Path) -> Selection:
+        return Selection.whole(self.data.features("train", self.data.tokenizer_json(), cache))
 
     def files(self) -> dict[str, str]:
         return {"tokenizer.json": self.data.tokenizer_json()}
@@ -71,8 +50,8 @@ class _World(Source):
 class _Spiked(Source):
     data: SpikedData
 
-    def training_clips(self, cache: Path) -> Clips:
-        return _all(self.data.features("train"))
+    def training_clips(self, cache: Path) -> Selection:
+        return Selection.whole(self.data.features("train"))
 
 
 class StoreSettings(BaseModel):
@@ -92,16 +71,19 @@ class StoreSettings(BaseModel):
 class _Store(Source):
     settings: StoreSettings
 
-    def training_clips(self, cache: Path) -> Clips:
+    def training_clips(self, cache: Path) -> Selection:
         store, features = self._opened, self._opened.split()
         rows = np.arange(len(features))
         if self.settings.splits is not None:
             rows = np.unique(np.concatenate([store.split_rows(name) for name in self.settings.splits]))
-        return Clips(features, rows, self.settings.every_slot)
+        return Selection(features, rows, self.settings.every_slot)
 
     def files(self) -> dict[str, str]:
-        tokenizer_json = self._opened.tokenizer_json
-        return {} if tokenizer_json is None else {"tokenizer.json": tokenizer_json}
+        store = self._opened
+        arrays = {name: array.sha256 for name, array in sorted(store.manifest.arrays.items())}
+        files = {"data.json": json.dumps({"name": store.name, "sha256": arrays}, indent=1) + "\n"}
+        tokenizer_json = store.tokenizer_json
+        return files if tokenizer_json is None else {**files, "tokenizer.json": tokenizer_json}
 
     @property
     def _opened(self) -> FeatureStore:
@@ -112,8 +94,14 @@ def open_source(settings: Mapping[str, Any]) -> Source:
     """The source that the `data` part of a recipe names.
 
     Raises:
-        TrainingError: it names none, or has a setting that is unknown or of the wrong type.
+        TrainingError: it names none or several, or has a setting that is unknown or of the wrong type.
     """
+    named = [name for name in ("world", "spiked", "store") if name in settings]
+    if len(named) > 1:
+        raise TrainingError(
+            f"the recipe names {' and '.join(named)}, and a run has data of one kind: a recipe keeps the data of its "
+            "base; give a feature store with --data, or take a recipe without that base"
+        )
     if "world" in settings:
         return _World(GeneratedData.of(settings))
     if "spiked" in settings:
@@ -123,11 +111,16 @@ def open_source(settings: Mapping[str, Any]) -> Source:
     raise TrainingError("the recipe names no data: give the folder of a feature store with --data")
 
 
+def counts_every_slot(settings: Mapping[str, Any]) -> bool:
+    """Whether a model of a recipe with this `data` part learnt from empty word slots too.
+
+    Raises:
+        TrainingError: the setting is of the wrong type.
+    """
+    return parsed(bool, settings.get("every_slot", False), "every_slot")
+
+
 def on_store(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The `data` part of a recipe on the feature store in `folder`: how a store is read stays, other data goes."""
     kept = {name: settings[name] for name in ("splits", "every_slot") if name in settings}
     return {"store": str(folder), **kept}
-
-
-def _all(features: FeatureSet) -> Clips:
-    return Clips(features, np.arange(len(features)))

@@ -116,7 +116,7 @@ class SpikedClips:
         )
 
 
-@dataclass(frozen=True)
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
 class SpikedData:
     """How many clips of which spiked events: the `data` part of a recipe."""
 

@@ -8,82 +8,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tessera.errors import TrainingError
 from tessera.windows import MODALITIES, Modality
-from training.data.features import FeatureSet
+from training.data.selection import Selection
 from training.evaluation.fitting import seeded
 from training.models.encoders import masked_mean
 from training.models.fcid import FCID
 from training.models.task import TaskModule
 from training.quantizers.quantizer import Assignment
 from training.toc import select_channels
-
-_BATCH = 100
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some clips of a feature set, which may be mapped from a disk and larger than memory."""
-
-    features: FeatureSet
-    rows: NDArray[np.int64]
-
-    @classmethod
-    def whole(cls, features: FeatureSet) -> Part:
-        """All clips."""
-        return cls(features, np.arange(len(features)))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def labels(self) -> Tensor:
-        """Class of each clip, i64 [N]."""
-        return torch.from_numpy(np.array(self.features.labels[self.rows]))
-
-    @property
-    def cells(self) -> Tensor:
-        """Which classes each second is of, background last, bool [N, T, C + 1].
-
-        Raises:
-            TrainingError: the data does not say.
-        """
-        if self.features.segments is None:
-            raise TrainingError("the data has no classes of segments")
-        return torch.from_numpy(np.array(self.features.segments[self.rows]))
-
-    def batches(self, modality: Modality) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Features [B, T, ...] of one modality, and for text the mask of its words, bool [B, S].
-
-        Raises:
-            TrainingError: the data has no such modality.
-        """
-        if modality not in self.features.modalities:
-            raise TrainingError(f"the data has no {modality}")
-        alone = self._alone(modality)
-        for rows in torch.split(torch.from_numpy(self.rows), _BATCH):
-            batch = alone.batch(rows)
-            yield batch[modality], batch.get("text_mask")
-
-    def _alone(self, modality: Modality) -> FeatureSet:
-        """The features without those of other modalities, so that these are not read."""
-        every = self.features
-        return replace(
-            every,
-            audio=every.audio if modality == "audio" else None,
-            video=every.video if modality == "video" else None,
-            text=every.text if modality == "text" else None,
-            words=every.words if modality == "text" else None,
-        )
 
 
 @dataclass(frozen=True)
@@ -116,10 +55,10 @@ class Coder(ABC):
     """How many codes there are to choose from at each of L places."""
 
     @abstractmethod
-    def encode(self, part: Part, modality: Modality, dropout_seed: int | None = None) -> Coded:
+    def encode(self, part: Selection, modality: Modality, dropout_seed: int | None = None) -> Coded:
         """Codes of every segment; with `dropout_seed` the encoder drops out as in training, where it can."""
 
-    def clip_vectors(self, part: Part, modality: Modality) -> Tensor:
+    def clip_vectors(self, part: Selection, modality: Modality) -> Tensor:
         """One vector a clip, f64 [N, Q], from codes of the clip as a whole, where there are such."""
         return self.encode(part, modality).pooled(torch.float64)
 
@@ -154,7 +93,7 @@ class ModelCoder(Coder):
         )
 
     @torch.no_grad()
-    def encode(self, part: Part, modality: Modality, dropout_seed: int | None = None) -> Coded:
+    def encode(self, part: Selection, modality: Modality, dropout_seed: int | None = None) -> Coded:
         """As `Coder` says; assignment uses all channels, the kept ones are cut from what the codes stand for."""
         device = next(self.model.parameters()).device
         codes, real = [], []
@@ -168,7 +107,7 @@ class ModelCoder(Coder):
         return Coded(every.cpu(), torch.cat(real).cpu(), self._decode(every).cpu())
 
     @torch.no_grad()
-    def clip_vectors(self, part: Part, modality: Modality) -> Tensor:
+    def clip_vectors(self, part: Selection, modality: Modality) -> Tensor:
         """As `Coder` says: FCID has clip codes; of other models the mean latent of a clip is quantised."""
         device = next(self.model.parameters()).device
         codes = []

@@ -68,6 +68,7 @@ def evaluate(
     from rich.console import Console
 
     from training.checkpoint import latest_checkpoint, load_recipe
+    from training.data.sources import counts_every_slot
     from training.evaluation.catalogue import open_tasks, released_column, task_names
     from training.evaluation.evaluation import Toc, require_seeds_of_one_recipe, score_runs
     from training.evaluation.generated import generated_tasks, own_task
@@ -75,13 +76,13 @@ def evaluate(
     from training.evaluation.tasks.task import Settings
     from training.toc_command import parse_ratio
 
-    _require_pictures(plot, codes)
+    _require_paths((out, markdown), (plot, codes))
     toc = Toc(keep, toc_lambda, parse_ratio(ratio))
     checkpoints = [latest_checkpoint(run) for run in runs]
     recipes = [load_recipe(checkpoint)[0] for checkpoint in checkpoints]
     require_seeds_of_one_recipe(recipes)
     recipe = recipes[0]
-    settings = Settings(protocol.value, released_column(recipe, keep), epochs)
+    settings = Settings(protocol.value, released_column(recipe, keep), epochs, counts_every_slot(recipe.data))
     names = [own_task(recipe)] if tasks is None else task_names(tasks)
     generated = generated_tasks(recipe, checkpoints[0], cache, settings)
     opened = open_tasks(names, data, settings, recipe.modalities, generated)
@@ -94,12 +95,15 @@ def evaluate(
     _write(found, out, markdown, plot, codes)
 
 
-def _require_pictures(*paths: Path | None) -> None:
+def _require_paths(texts: tuple[Path | None, ...], pictures: tuple[Path | None, ...]) -> None:
+    """What cannot be written is said before hours of scoring, not after them."""
+    from training.files import require_writable
     from training.plots.pictures import require_picture_path
 
-    for path in paths:
-        if path is not None:
-            require_picture_path(path)
+    for path in filter(None, pictures):
+        require_picture_path(path)
+    for path in filter(None, (*texts, *pictures)):
+        require_writable(path)
 
 
 def _write(

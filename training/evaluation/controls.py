@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from tessera.errors import TrainingError
 from tessera.windows import MODALITIES, Modality
 from training.data.features import FeatureSet
-from training.evaluation.coder import Coded, Coder, Part
+from training.data.selection import Selection
+from training.evaluation.coder import Coded, Coder
 from training.evaluation.probe import cross_modal_accuracy
 from training.models.encoders import spread_over_time
 from training.quantizers.statistics import squared_distances
@@ -49,7 +51,7 @@ class TableCoder(Coder):
         self.views, self.tables = views, tables
         self.sizes = (len(next(iter(tables.values()))),)
 
-    def encode(self, part: Part, modality: Modality, dropout_seed: int | None = None) -> Coded:
+    def encode(self, part: Selection, modality: Modality, dropout_seed: int | None = None) -> Coded:
         """As `Coder` says; nothing drops out."""
         features, real = segment_features(part, modality)
         table = torch.from_numpy(self.tables[modality])
@@ -63,8 +65,11 @@ def unaligned_kmeans(train: FeatureSet, size: int, dims: int, seed: int) -> Tabl
 
     The negative control: whatever it scores above chance over several seeds, the task gives away. One seed scatters
     by some points around chance: a class whose codes are matched by luck is matched in all of its clips.
+
+    Raises:
+        TrainingError: there are fewer segments than codes.
     """
-    part = Part.whole(train)
+    part = Selection.whole(train)
     views, tables = {}, {}
     for modality in train.modalities:
         features = _rows(*segment_features(part, modality))
@@ -79,9 +84,12 @@ def correlated_kmeans(train: FeatureSet, size: int, dims: int, seed: int) -> Tab
     The strong control. Segments at the same time are pairs, words lasting as long as their clip. With more than two
     modalities it is the generalised analysis MAXVAR (J. R. Kettenring, 1971): the directions in which the sum of
     the whitened projections varies most.
+
+    Raises:
+        TrainingError: there are fewer segments than codes.
     """
-    views = correlated_views(aligned_features(Part.whole(train)), dims)
-    part = Part.whole(train)
+    views = correlated_views(aligned_features(Selection.whole(train)), dims)
+    part = Selection.whole(train)
     rows = np.concatenate([view(_rows(*segment_features(part, m))) for m, view in views.items()])
     table = _centres(rows, size, seed)
     return TableCoder(views, dict.fromkeys(views, table))
@@ -109,7 +117,7 @@ def oracle_accuracy(
     return cross_modal_accuracy({"audio": fit}, fit_labels, {"audio": test}, test_labels)["audio", "audio"]
 
 
-def segment_features(part: Part, modality: Modality) -> tuple[Tensor, Tensor]:
+def segment_features(part: Selection, modality: Modality) -> tuple[Tensor, Tensor]:
     """Features [N, T, C] of every segment, pictures by their spatial mean, and which are real, bool [N, T]."""
     features, real = [], []
     for batch, mask in part.batches(modality):
@@ -119,7 +127,7 @@ def segment_features(part: Part, modality: Modality) -> tuple[Tensor, Tensor]:
     return torch.cat(features), torch.cat(real)
 
 
-def aligned_features(part: Part) -> dict[Modality, Floats]:
+def aligned_features(part: Selection) -> dict[Modality, Floats]:
     """Features [P, C] of each modality, row for row at the same time; words last as long as their clip."""
     every = {m: segment_features(part, m) for m in part.features.modalities}
     time = next(
@@ -143,5 +151,7 @@ def _whitening(features: Floats, dims: int) -> View:
 
 
 def _centres(rows: Floats, size: int, seed: int) -> Floats:
+    if len(rows) < size:
+        raise TrainingError(f"{len(rows)} segments to learn from are too few for {size} codes")
     centres: Floats = KMeans(size, n_init=1, random_state=seed).fit(rows).cluster_centers_
     return centres.astype(np.float64)

@@ -14,6 +14,7 @@ from training.config import Recipe
 from training.evaluation.coder import ModelCoder
 from training.evaluation.scores import Document, task_scores, whole_document
 from training.evaluation.tasks.task import Result, Task
+from training.widths import require_width
 
 Tell = Callable[[str], None]
 
@@ -53,7 +54,15 @@ def score_runs(
     protocol: str,
     tell: Tell,
 ) -> Evaluation:
-    """Score the model of each checkpoint in each task, with heads of `seeds` seeds; `tell` hears what is going on."""
+    """Score the model of each checkpoint in each task, with heads of `seeds` seeds; `tell` hears what is going on.
+
+    Raises:
+        TrainingError: data are not as wide as the models take them, or a checkpoint is damaged.
+    """
+    for task in tasks:
+        for modality, part in task.asked_for():
+            if modality in recipes[0].modalities:
+                require_width(modality, part.width(modality), recipes[0], f"the data of '{task.name}'")
     results: dict[str, list[Result]] = {task.name: [] for task in tasks}
     kept = 0
     for number, checkpoint in enumerate(checkpoints, start=1):

@@ -30,14 +30,21 @@ def generated_tasks(recipe: Recipe, checkpoint: Path, cache: Path, settings: Set
     """How the tasks on the data of `recipe` are opened; features are made once and then read from `cache`."""
 
     def world() -> Task:
+        _require(recipe, "world", "the generated world")
         data, tokenizer_json = GeneratedData.of(recipe.data), _tokenizer_of(checkpoint)
         fit, test = (data.features(split, tokenizer_json, cache) for split in ("validation", "test"))
         return world_task(fit, test, settings)
 
     def spiked() -> Task:
+        _require(recipe, "spiked", "spiked events")
         return spiked_task(SpikedData.of(recipe.data), settings)
 
     return {"world": world, "spiked": spiked}
+
+
+def _require(recipe: Recipe, kind: str, words: str) -> None:
+    if kind not in recipe.data:
+        raise TrainingError(f"the runs were not trained on {words}")
 
 
 def _tokenizer_of(checkpoint: Path) -> str:

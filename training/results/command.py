@@ -35,10 +35,11 @@ def results(
     from rich.console import Console
 
     from training.results.plan import Plan
-    from training.results.report import write_report
+    from training.results.report import require_report_path, write_report
     from training.results.runner import run_jobs
     from training.results.table import results_document
 
+    require_report_path(out)
     loaded = {name: Plan.load(name) for name in plans}
     listed = {name: list(plan.jobs(seeds)) for name, plan in loaded.items()}
     every = [job for some in listed.values() for job in some]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -54,8 +55,8 @@ class Job(ABC):
     def folder(self, runs: Path) -> Path:
         """Where it is kept: a function of everything that decides it."""
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
-        words = f"{self.setting} {self.row} {self.seed}".replace(",", "").split()
-        return runs / "-".join([*words, digest])
+        words = re.sub(r"\W+", "-", f"{self.setting} {self.row} {self.seed}").strip("-")
+        return runs / f"{words}-{digest}"
 
     def scores(self, runs: Path) -> Document | None:
         """What it came to, if it was done."""
@@ -96,20 +97,20 @@ class TrainingJob(Job):
         return {"recipe": self.recipe.model_dump(mode="json"), "keep": self.keep}
 
     def make(self, folder: Path, cache: Path) -> Document:
-        """Train, and score twice."""
+        """Train, and score twice; how long it took is not known of a training that was stopped in between."""
         exam = open_exam(self.recipe.data, cache)
+        resumed = any(folder.glob("step-*"))
         started = time.process_time()
-        checkpoint = self._trained(folder, cache)
+        model = load_model(self._trained(folder, cache, resumed))[0]
         seconds = time.process_time() - started
-        model = load_model(checkpoint)[0]
         return {
-            "seconds": seconds,
+            "seconds": None if resumed else seconds,
             "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
             "all": _score(exam, ModelCoder(model)),
             "toc": _score(exam, ModelCoder(model, self.keep)),
         }
 
-    def _trained(self, folder: Path, cache: Path) -> Path:
+    def _trained(self, folder: Path, cache: Path, resumed: bool) -> Path:
         source = open_source(self.recipe.data)
         seed_everything(self.seed)
         return train(
@@ -117,7 +118,7 @@ class TrainingJob(Job):
             source.training_clips(cache),
             self.recipe,
             folder,
-            resume=any(folder.glob("step-*")),
+            resume=resumed,
             extra_files=source.files(),
             console=Console(quiet=True),
         )

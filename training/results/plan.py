@@ -55,11 +55,21 @@ class Plan(BaseModel):
             raise TrainingError(f"plan '{name_or_path}': {where}: {first['msg']}") from None
 
     def jobs(self, seeds: int) -> Iterator[Job]:
-        """All of a seed before those of the next, so that of an unfinished table every row is there."""
+        """All of a seed before those of the next, so that of an unfinished table every row is there.
+
+        Raises:
+            TrainingError: there is no such recipe, or one is on other data than the first.
+        """
         recipes = {row: Recipe.load(name) for row, name in self.rows.items()}
+        first, *others = recipes
+        for row in others:
+            if recipes[row].data != recipes[first].data:
+                raise TrainingError(
+                    f"row '{row}' is on other data than row '{first}': a table is of equal data"
+                )
         for seed in range(seeds):
             for setting, changes in self.settings.items():
-                data = merged(next(iter(recipes.values())).data, changes)
+                data = merged(recipes[first].data, changes)
                 yield from self._controls(setting, data, seed)
                 for row, recipe in recipes.items():
                     yield TrainingJob(

@@ -3,42 +3,67 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tessera.errors import TrainingError
 from training.results.job import Job
+from training.workers import start_worker
 
 
 def run_jobs(jobs: Sequence[Job], runs: Path, cache: Path, at_once: int, console: Console) -> None:
     """Do all that are not done, `at_once` at a time with a thread each.
 
+    When one fails, or at an interrupt, the others are stopped: a training saves its step, and goes on from there when
+    its job is done again.
+
     Raises:
-        TrainingError: one failed; those that were done are kept.
+        TrainingError: one failed, or its process died; those that were done are kept.
     """
     waiting = [job for job in jobs if job.scores(runs) is None]
+    columns = (TextColumn("results"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[last]}"), console=console) as progress:
+        bar = progress.add_task("", total=len(jobs), completed=len(jobs) - len(waiting), last="")
+        with closing(_done(waiting, runs, cache, at_once)) as done:
+            for job in done:
+                progress.update(bar, advance=1, last=f"{job.setting}, {job.row}, seed {job.seed}")
+
+
+def _done(jobs: Sequence[Job], runs: Path, cache: Path, at_once: int) -> Generator[Job, None, None]:
+    """Each job as it is done."""
     # Fresh interpreters: forking a process that has run torch can hang it.
     context = multiprocessing.get_context("spawn")
-    columns = (TextColumn("results"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with (
-        Progress(*columns, TextColumn("{task.fields[last]}"), console=console) as progress,
-        ProcessPoolExecutor(at_once, context, _one_thread) as pool,
-    ):
-        bar = progress.add_task("", total=len(jobs), completed=len(jobs) - len(waiting), last="")
-        futures = {pool.submit(job.run, runs, cache): job for job in waiting}
-        try:
-            for future in as_completed(futures):
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(at_once, context, _start)
+    todo, running = iter(jobs), dict[Future[None], Job]()
+    try:
+        while True:
+            # No more than are worked on: one that only waits in the pool would be begun after all have been stopped.
+            for job in islice(todo, at_once - len(running)):
+                running[pool.submit(job.run, runs, cache)] = job
+            if not running:
+                return
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
                 future.result()
-                job = futures[future]
-                progress.update(bar, advance=1, last=f"{job.setting}, {job.row}, seed {job.seed}")
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+                yield running.pop(future)
+    except BrokenProcessPool:
+        names = ", ".join(f"{job.setting}, {job.row}, seed {job.seed}" for job in running.values())
+        raise TrainingError(f"a process died at one of these: {names}; is the memory enough?") from None
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+def _start() -> None:
+    """By now all that jobs compute with is loaded, with this module."""
+    start_worker()

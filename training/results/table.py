@@ -29,7 +29,8 @@ _HEAD = (
 def results_document(title: str, keep: int, jobs: Sequence[Job], runs: Path) -> Document:
     """Mean and 95 % interval over the seeds of everything that jobs came to, by setting and row.
 
-    A row of a model that TOC is used on has `toc` beside `all`. Only finished jobs count.
+    A row of a model that TOC is used on has `toc` beside `all`. Only finished jobs count, and `seconds` are of those
+    that were never stopped (None: there is none).
     """
     cells: dict[str, dict[str, list[Document]]] = {}
     oracles: dict[str, list[float]] = {}
@@ -58,11 +59,12 @@ def _row(seeds: Sequence[Document]) -> Document:
     parts: Document = {
         part: _figures([seed[part] for seed in seeds]) for part in ("all", "toc") if part in seeds[0]
     }
+    known = [seed["seconds"] for seed in seeds if seed["seconds"] is not None]
     return {
         **parts,
         "seeds": len(seeds),
         "parameters": seeds[0]["parameters"],
-        "seconds": float(np.mean([seed["seconds"] for seed in seeds])),
+        "seconds": float(np.mean(known)) if known else None,
     }
 
 
@@ -113,8 +115,12 @@ def _cells(table: Document, keep: int) -> Iterator[tuple[str, ...]]:
                 "" if figures["nuisance"] is None else f"{figures['nuisance']['mean']:.2f}",
                 f"{figures['perplexity']['mean']:.0f}",
                 f"{row['parameters'] / 1e6:.2f} M" if part == "all" and row["parameters"] else "",
-                f"{row['seconds']:.0f}" if part == "all" else "",
+                _seconds(row["seconds"]) if part == "all" else "",
             )
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _share(value: float) -> str:

@@ -66,6 +66,7 @@ def write_store(
     texts: tuple[NDArray[np.int64], list[int]] | None = None,
     labels: NDArray[np.int64] | None = None,
     segments: bool = False,
+    words: int = SECONDS,
 ) -> FeatureStore:
     """A store whose features say the classes `seconds` [N, T]; `texts` are the class of each and its clip."""
     features = one_hot(seconds)
@@ -79,7 +80,8 @@ def write_store(
         if texts is not None:
             said, items = texts
             text = np.repeat(one_hot(said)[:, None], SECONDS, axis=1)
-            writer.append_text(text, np.full(len(said), SECONDS), items)
+            text[:, words:] = 0
+            writer.append_text(text, np.full(len(said), words), items)
         for split, rows in (splits or {}).items():
             writer.add_split(split, rows)
     return FeatureStore.load(data / name)

@@ -12,7 +12,8 @@ from tessera.errors import TrainingError
 from tessera.windows import MODALITIES
 from tests.training.small import METHODS, SEGMENTS, RandomClips, small_recipe
 from training.data.features import FeatureSet
-from training.evaluation.coder import Coded, ModelCoder, Part
+from training.data.selection import Selection
+from training.evaluation.coder import Coded, ModelCoder
 from training.models.catalogue import build_model
 from training.models.encoders import masked_mean
 from training.models.fcid import FCID
@@ -44,7 +45,7 @@ def test_vectors_are_what_the_codes_stand_for_on_the_kept_channels(method: str) 
     coder = ModelCoder(model, keep=KEEP)
     assert coder.modalities == tuple(m for m in MODALITIES if m in model.modalities)
     for modality in coder.modalities:
-        coded = coder.encode(Part.whole(data), modality)
+        coded = coder.encode(Selection.whole(data), modality)
         batch = data.batch(torch.arange(len(data)))
         mask = batch["text_mask"] if modality == "text" else None
         codes = model.segment_codes(modality, batch[modality], mask).codes
@@ -63,9 +64,9 @@ def test_vectors_are_what_the_codes_stand_for_on_the_kept_channels(method: str) 
 
 def test_levels_stand_side_by_side() -> None:
     data = clips("hdcid")
-    coded = ModelCoder(small_model("hdcid"), keep=KEEP).encode(Part.whole(data), "audio")
+    coded = ModelCoder(small_model("hdcid"), keep=KEEP).encode(Selection.whole(data), "audio")
     assert coded.vectors.shape == (len(data), SEGMENTS, 2 * KEEP)
-    assert ModelCoder(small_model("hdcid")).encode(Part.whole(data), "audio").vectors.shape[-1] == 32
+    assert ModelCoder(small_model("hdcid")).encode(Selection.whole(data), "audio").vectors.shape[-1] == 32
 
 
 @pytest.mark.parametrize("method", ["fcid", "dcid", "hdcid"])
@@ -79,12 +80,12 @@ def test_a_clip_has_a_vector_of_its_own_code(method: str) -> None:
         else:
             latents = [masked_mean(z, mask) for z in model.segment_latents(modality, batch[modality], mask)]
         expected = [q.decode(q.assign(z).codes) for q, z in zip(model.levels(), latents, strict=True)]
-        vectors = coder.clip_vectors(Part.whole(data), modality)
+        vectors = coder.clip_vectors(Selection.whole(data), modality)
         torch.testing.assert_close(vectors, torch.cat(expected, dim=-1).detach().double())
 
 
 def test_dropout_is_drawn_from_its_seed_and_leaves_no_trace() -> None:
-    model, part = small_model("dcid"), Part.whole(clips("dcid", 30))
+    model, part = small_model("dcid"), Selection.whole(clips("dcid", 30))
     model.requires_grad_(False)
     coder = ModelCoder(model)
     served = coder.encode(part, "audio")
@@ -102,9 +103,16 @@ def test_dropout_is_drawn_from_its_seed_and_leaves_no_trace() -> None:
 def test_a_part_is_those_clips() -> None:
     data, rows = clips("dcid", 250), np.arange(249, 0, -2)
     coder = ModelCoder(small_model("dcid"))
-    whole, part = coder.encode(Part.whole(data), "text"), coder.encode(Part(data, rows), "text")
+    whole, part = coder.encode(Selection.whole(data), "text"), coder.encode(Selection(data, rows), "text")
     assert torch.equal(part.codes, whole.codes[rows.tolist()])
-    assert torch.equal(Part(data, rows).labels, torch.from_numpy(data.labels[rows]))
+
+
+def test_empty_slots_are_encoded_as_words_where_they_count() -> None:
+    model, data = small_model("dcid"), clips("dcid")
+    coded = ModelCoder(model).encode(Selection.whole(data, every_slot=True), "text")
+    assert coded.real.all()
+    text = data.batch(torch.arange(len(data)))["text"]
+    assert torch.equal(coded.codes, model.segment_codes("text", text, None).codes)
 
 
 def test_pooling_and_counting_leave_padding_out() -> None:
@@ -128,6 +136,4 @@ def test_equal_codes_have_equal_vectors_however_many_segments_there_are() -> Non
 def test_what_the_data_lacks_is_said() -> None:
     silent = FeatureSet(None, np.zeros((2, 3, 5, 5, 8), np.float32), None, None, np.zeros(2, np.int64))
     with pytest.raises(TrainingError, match="no audio"):
-        ModelCoder(small_model("dcid")).encode(Part.whole(silent), "audio")
-    with pytest.raises(TrainingError, match="no classes of segments"):
-        _ = Part.whole(silent).cells
+        ModelCoder(small_model("dcid")).encode(Selection.whole(silent), "audio")

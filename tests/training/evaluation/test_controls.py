@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.cross_decomposition import CCA
 
+from tessera.errors import TrainingError
 from tessera.windows import Modality
 from training.data.features import FeatureSet
+from training.data.selection import Selection
 from training.data.spiked import SpikedData
-from training.evaluation.coder import Part
 from training.evaluation.controls import (
     aligned_features,
     correlated_kmeans,
@@ -75,17 +78,24 @@ def test_a_strong_nuisance_is_told_from_the_codes_that_follow_it() -> None:
     assert min(value["mean"] for value in scores["nuisance"].values()) > 0.2
 
 
+@pytest.mark.parametrize("control", [unaligned_kmeans, correlated_kmeans])
+def test_fewer_segments_than_codes_are_refused(control: Callable[..., object]) -> None:
+    few = SpikedData.of({"spiked": {"seconds": 4}, "clips": {"train": 3}}).features("train")
+    with pytest.raises(TrainingError, match=r"\d+ segments to learn from are too few for 400 codes"):
+        control(few, 400, 2, 0)
+
+
 def test_words_last_as_long_as_their_clip() -> None:
     text = np.zeros((1, 3, 1), np.float32)
     text[0, :2, 0] = (1, 2)
     audio = np.zeros((1, 4, 1), np.float32)
     clips = FeatureSet(audio, None, text, np.array([2]), np.zeros(1, np.int64))
-    assert aligned_features(Part.whole(clips))["text"].ravel().tolist() == [1, 1, 2, 2]
+    assert aligned_features(Selection.whole(clips))["text"].ravel().tolist() == [1, 1, 2, 2]
 
 
 def test_a_control_is_a_function_of_its_seed() -> None:
     data = spiked()
-    train, part = data.features("train"), Part.whole(data.features("test"))
+    train, part = data.features("train"), Selection.whole(data.features("test"))
     first, same, other = (correlated_kmeans(train, 24, 8, seed).encode(part, "text") for seed in (0, 0, 1))
     assert first.codes.equal(same.codes)
     assert not first.codes.equal(other.codes)
@@ -94,5 +104,5 @@ def test_a_control_is_a_function_of_its_seed() -> None:
 
 @pytest.mark.parametrize("dims", [8, 16])
 def test_both_widths_are_within_reach(dims: int) -> None:
-    views = correlated_views(aligned_features(Part.whole(spiked().features("train"))), dims)
+    views = correlated_views(aligned_features(Selection.whole(spiked().features("train"))), dims)
     assert {view.matrix.shape[1] for view in views.values()} == {dims}

@@ -15,7 +15,7 @@ from tessera.cli import build_app
 from tessera.errors import TrainingError
 from tessera.scores import percent
 from tests.tiny import RECIPE
-from tests.training.evaluation.known import write_every_store
+from tests.training.evaluation.known import CLASSES, every_second, write_every_store, write_store
 from tests.training.small import small_recipe
 from training.checkpoint import TrainingState, save_checkpoint
 from training.models.catalogue import build_model
@@ -151,9 +151,42 @@ def test_what_cannot_be_scored_is_said(dcid: list[Path], data: Path, tmp_path: P
         run(dcid[0], "--tasks", "ave", "--data", data, "--codes", tmp_path / "codes.txt")
     with pytest.raises(TrainingError, match="1 to 16 channels"):
         run(dcid[0], "--tasks", "ave", "--data", data, "--keep", 17)
+    with pytest.raises(TrainingError, match="the runs were not trained on the generated world"):
+        run(dcid[0], "--tasks", "world")
+    with pytest.raises(TrainingError, match="the runs were not trained on spiked events"):
+        run(dcid[0], "--tasks", "spiked")
+    wide = write_run(tmp_path / "wide", model={**WIDTHS, "video_dim": 7})
+    message = "data of 'ave' and the recipe do not match: video is 5 features wide, video_dim is 7"
+    with pytest.raises(TrainingError, match=message):
+        run(wide, "--tasks", "ave", "--data", data)
     deaf = write_run(tmp_path / "deaf", "dcid-vt")
     with pytest.raises(TrainingError, match="'ave' needs audio"):
         run(deaf, "--tasks", "ave", "--data", data)
+
+
+@pytest.mark.parametrize("option", ["--out", "--markdown", "--plot"])
+def test_a_path_that_cannot_be_written_is_told_of_before_the_scoring(option: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match=r"x\.png' cannot be written"):
+        run(tmp_path / "none", option, tmp_path / "file" / "below" / "x.png")
+    (tmp_path / "x.png").mkdir()
+    with pytest.raises(TrainingError, match=r"x\.png' is a folder; name a file in it"):
+        run(tmp_path / "none", option, tmp_path / "x.png")
+
+
+def test_a_model_is_scored_by_the_slots_that_it_learnt_from(data: Path, tmp_path: Path) -> None:
+    """Captions that are padded have other codes where the padding counts."""
+    stores, labels = tmp_path / "stores", np.arange(CLASSES)
+    write_store(
+        stores, "clotho", every_second(labels), labels=labels, texts=(labels, labels.tolist()), words=3
+    )
+    use = {}
+    for every_slot in (False, True):
+        folder = write_run(tmp_path / str(every_slot), "fcid", data={"every_slot": every_slot})
+        out = tmp_path / f"{every_slot}.json"
+        run(folder, "--tasks", "retrieval", "--data", stores, "--out", out)
+        use[every_slot] = json.loads(out.read_text())["tasks"]["clotho"]["codebook"]
+    assert use[False] != use[True]
 
 
 def test_the_same_command_says_the_same(dcid: list[Path], data: Path, tmp_path: Path) -> None:

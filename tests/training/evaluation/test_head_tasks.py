@@ -21,7 +21,8 @@ from tests.training.evaluation.known import (
     write_every_store,
     write_store,
 )
-from training.evaluation.coder import Coded, Coder, Part
+from training.data.selection import Selection
+from training.evaluation.coder import Coded, Coder
 from training.evaluation.scores import Document, task_scores
 from training.evaluation.tasks.ave import open_ave
 from training.evaluation.tasks.ave_avvp import open_ave_avvp
@@ -29,7 +30,7 @@ from training.evaluation.tasks.avvp import open_avvp
 from training.evaluation.tasks.heads import EventTask, HeadTask
 from training.evaluation.tasks.parts import is_for_fitting, names_of, sides, whole
 from training.evaluation.tasks.task import Settings, Task
-from training.evaluation.tasks.ucf_vgg import open_ucf_vgg
+from training.evaluation.tasks.ucf_vgg import film_of, open_ucf_vgg
 
 OPENERS = {"ave": open_ave, "avvp": open_avvp, "ave-avvp": open_ave_avvp, "ucf-vgg": open_ucf_vgg}
 PAPER = Settings(protocol="paper")
@@ -48,7 +49,7 @@ class Deaf(Coder):
     def __init__(self, coder: Coder) -> None:
         self.coder, self.modalities, self.sizes = coder, coder.modalities, coder.sizes
 
-    def encode(self, part: Part, modality: Modality, dropout_seed: int | None = None) -> Coded:
+    def encode(self, part: Selection, modality: Modality, dropout_seed: int | None = None) -> Coded:
         coded = self.coder.encode(part, modality)
         clips, time = coded.codes.shape[:2]
         order = torch.randperm(clips * time, generator=torch.Generator().manual_seed(len(part)))
@@ -64,7 +65,7 @@ class Counting(Coder):
         self.modalities, self.sizes = self.coder.modalities, self.coder.sizes
         self.asked: list[tuple[Modality, frozenset[str], int | None]] = []
 
-    def encode(self, part: Part, modality: Modality, dropout_seed: int | None = None) -> Coded:
+    def encode(self, part: Selection, modality: Modality, dropout_seed: int | None = None) -> Coded:
         self.asked.append((modality, names_of(part), dropout_seed))
         return self.coder.encode(part, modality)
 
@@ -176,6 +177,40 @@ def test_a_clip_is_on_one_side_in_every_store(data: Path) -> None:
     assert 0.67 < np.mean(sides) < 0.73
 
 
+def test_clips_of_one_film_are_on_one_side(tmp_path: Path) -> None:
+    """UCF101 has some five clips of each film, and they look alike."""
+    labels = np.arange(80) % CLASSES
+    ids = [f"v_Class{label}_g{i // 16 + 1:02}_c{i // 4 % 4 + 1:02}" for i, label in enumerate(labels)]
+    write_store(tmp_path, "ucf", every_second(labels), labels=labels, ids=ids)
+    write_store(tmp_path, "vgg", every_second(labels), labels=labels)
+    task = open_ucf_vgg(tmp_path, Settings())
+    assert isinstance(task, HeadTask)
+    sides = [{film_of(name) for name in part["video"].names} for part in (task.fit, task.test)]
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) < 80
+    assert "cut from one film" in task.caption
+
+
+@pytest.mark.parametrize(
+    ("name", "film"),
+    [
+        ("v_SoccerJuggling_g07_c03", "v_SoccerJuggling_g07"),
+        ("v_SoccerJuggling_g07_c03.avi", "v_SoccerJuggling_g07"),
+        ("-0SdAVK79lg_c01", "-0SdAVK79lg_c01"),
+    ],
+)
+def test_the_film_of_a_clip_is_in_its_name(name: str, film: str) -> None:
+    assert film_of(name) == film
+
+
+def test_where_every_tested_clip_was_fitted_on_none_is_scored(tmp_path: Path) -> None:
+    for name in ("ave-avvp", "ave-avvp-audio", "ave-avvp-video"):
+        write_store(tmp_path, name, events(5, 0), ids=list("abcde"), segments=True)
+    with pytest.raises(TrainingError, match="all 5 clips to test on are fitted on too"):
+        open_ave_avvp(tmp_path, Settings())
+    assert open_ave_avvp(tmp_path, PAPER).clips == {"fit": 5, "test": 5}
+
+
 def test_clips_of_both_data_sets_are_tested_on_by_the_released_protocol_alone(data: Path) -> None:
     fair, released = open_ave_avvp(data, Settings()), open_ave_avvp(data, PAPER)
     assert fair.clips == {"fit": 60, "test": 40}
@@ -209,7 +244,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         open_ave(tmp_path, Settings())
     store = write_store(tmp_path, "ucf", every_second(np.arange(1)), labels=np.arange(1))
     with pytest.raises(TrainingError, match="too few"):
-        sides({"video": whole(store)})
+        sides({"video": whole(store, Settings())})
 
 
 def test_a_store_keeps_its_rows_on_the_disk(tmp_path: Path) -> None:

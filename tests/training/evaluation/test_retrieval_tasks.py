@@ -18,7 +18,7 @@ from tests.training.evaluation.known import (
     write_retrieval,
     write_store,
 )
-from training.evaluation.coder import Part
+from training.data.selection import Selection
 from training.evaluation.controls import TableCoder
 from training.evaluation.scores import task_scores
 from training.evaluation.tasks.retrieval import open_retrieval
@@ -48,7 +48,7 @@ def test_what_says_the_same_is_found_first(data: Path, protocol: str) -> None:
 class Mute(TableCoder):
     """Its codes of whole clips say nothing."""
 
-    def clip_vectors(self, part: Part, modality: Modality) -> Tensor:
+    def clip_vectors(self, part: Selection, modality: Modality) -> Tensor:
         return torch.ones(len(part), 3, dtype=torch.float64)
 
 
@@ -103,6 +103,22 @@ def test_a_split_for_testing_is_what_counts(split: str, tmp_path: Path) -> None:
     result = task.score(speaking_coder(), 1)
     assert len(result.coded["text"].codes) == 6
     assert result.outcomes[0]["text", "audio"]["R@1"] == pytest.approx(1)
+
+
+def test_a_store_is_known_by_its_folder_whatever_it_calls_itself(tmp_path: Path) -> None:
+    labels = np.arange(8) % CLASSES
+    for name in ("flickrsound", "msvd"):
+        write_store(tmp_path, "test", every_second(labels), labels=labels, texts=(labels, list(range(8))))
+        (tmp_path / "test").rename(tmp_path / name)
+    assert [task.name for task in open_retrieval(tmp_path, Settings(), ALL)] == ["flickrsound", "msvd"]
+
+
+@pytest.mark.parametrize("every_slot", [False, True])
+def test_empty_slots_of_a_caption_count_as_in_the_training(data: Path, every_slot: bool) -> None:
+    (task,) = open_retrieval(data, Settings(every_slot=every_slot), ("audio", "text"))
+    for modality, part in task.asked_for():
+        masks = [mask for _, mask in part.batches(modality)]
+        assert all((mask is None) is (every_slot or modality != "text") for mask in masks)
 
 
 def test_a_model_takes_part_where_it_knows_both_sides(data: Path) -> None:

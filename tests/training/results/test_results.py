@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 from tessera.cli import build_app
 from tessera.errors import TrainingError
+from training.config import Recipe
 from training.results.job import TrainingJob
 from training.results.plan import Plan, plan_names
+from training.results.report import BEGIN, END, write_report
 from training.results.runner import run_jobs
 from training.results.table import markdown, results_document
 
@@ -58,10 +60,28 @@ def plan(tmp_path: Path) -> Path:
 def test_every_plan_of_tessera_has_recipes_on_equal_data() -> None:
     assert plan_names()
     for name in plan_names():
-        jobs = [job for job in Plan.load(name).jobs(1) if isinstance(job, TrainingJob)]
-        for setting in {job.setting for job in jobs}:
-            data = [job.recipe.data for job in jobs if job.setting == setting]
-            assert all(one == data[0] for one in data)
+        plan = Plan.load(name)
+        first, *others = (Recipe.load(recipe).data for recipe in plan.rows.values())
+        assert all(one == first for one in others)
+        assert len(list(plan.jobs(1))) > len(plan.rows)
+
+
+def test_a_row_on_other_data_is_refused_by_its_label(plan: Path, tmp_path: Path) -> None:
+    document = yaml.safe_load((tmp_path / "second.yaml").read_text())
+    document["data"]["spiked"]["events"] = 4
+    (tmp_path / "second.yaml").write_text(yaml.safe_dump(document))
+    with pytest.raises(TrainingError, match="row 'second' is on other data than row 'first'"):
+        list(Plan.load(str(plan)).jobs(1))
+
+
+def test_a_label_is_no_path(plan: Path) -> None:
+    document = yaml.safe_load(plan.read_text())
+    document["rows"] = {"../a/b: c\\d": document["rows"]["first"]}
+    plan.write_text(yaml.safe_dump(document))
+    job = list(Plan.load(str(plan)).jobs(1))[-1]
+    folder = job.folder(Path("runs"))
+    assert folder.parent == Path("runs")
+    assert folder.name.startswith("odd-a-b-c-d-0-")
 
 
 def test_a_plan_trains_every_row_of_every_setting_beside_its_controls(plan: Path) -> None:
@@ -100,6 +120,52 @@ def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path
     ]
     assert row["all"]["directions"]["audio -> text"]["mean"] == pytest.approx(np.mean(values))
     assert row["seeds"] == 2
+
+
+def test_a_file_of_somebody_is_not_overwritten(plan: Path, tmp_path: Path) -> None:
+    out, runs = tmp_path / "notes.md", tmp_path / "runs"
+    command = ["results", str(plan), "--out", str(out), "--runs", str(runs), "--seeds", "1"]
+    for text in ("Mine.", f"Mine. {END} {BEGIN}"):
+        out.write_text(text)
+        with pytest.raises(
+            TrainingError, match=r"put the lines '<!-- tables.*' and '<!-- end of tables -->'"
+        ):
+            CliRunner().invoke(build_app(), command, catch_exceptions=False)
+        assert out.read_text() == text
+    (tmp_path / "file").write_text("")
+    for path, message in ((tmp_path, "is a folder"), (tmp_path / "file" / "x.md", "cannot be written")):
+        with pytest.raises(TrainingError, match=message):
+            CliRunner().invoke(build_app(), [*command, "--out", str(path)], catch_exceptions=False)
+    assert not runs.exists()
+
+
+def test_tables_stand_between_the_marks(plan: Path, tmp_path: Path) -> None:
+    jobs = list(Plan.load(str(plan)).jobs(1))[:1]
+    run_jobs(jobs, tmp_path / "runs", tmp_path, 1, QUIET)
+    document, out = results_document("x", 4, jobs, tmp_path / "runs"), tmp_path / "notes.md"
+    out.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
+    for command in ("first", "second"):
+        write_report([document], command, out)
+    text = out.read_text()
+    assert text.startswith(f"Before.\n{BEGIN}\n```console\n$ second\n```\n")
+    assert text.endswith(f"{END}\nAfter.\n")
+    assert "old" not in text
+    assert text.count("```console") == text.count("### even") == 1
+
+
+def test_what_a_stopped_training_took_is_not_told(plan: Path, tmp_path: Path) -> None:
+    job = next(job for job in Plan.load(str(plan)).jobs(1) if isinstance(job, TrainingJob))
+    folder, runs = job.folder(tmp_path / "runs"), tmp_path / "runs"
+    job.run(runs, tmp_path)
+    (whole,) = results_document("x", 4, [job], runs)["settings"]["even"]["rows"].values()
+    assert whole["seconds"] > 0
+    for left in (folder / "scores.json", *(folder / "step-000004").iterdir(), folder / "step-000004"):
+        left.rmdir() if left.is_dir() else left.unlink()
+    job.run(runs, tmp_path)
+    document = results_document("x", 4, [job], runs)
+    (row,) = document["settings"]["even"]["rows"].values()
+    assert row == {**whole, "seconds": None}
+    assert "M | - |" in markdown(document)
 
 
 def test_an_unfinished_table_has_the_rows_that_are_done(plan: Path, tmp_path: Path) -> None:

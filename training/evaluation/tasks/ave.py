@@ -19,8 +19,8 @@ def open_ave(data: Path | None, settings: Settings) -> Task:
         TrainingError: the store `ave` is not in `data`, or lacks something.
     """
     store = open_store(data, "ave")
-    fit = of_split(store, "train")
+    fit = of_split(store, "train", settings)
     classes = len(store.classes)
     if settings.protocol == "paper":
         return ClassTask("ave", both(fit), both(fit), classes, settings, EPOCHS, _SAME_CLIPS)
-    return ClassTask("ave", both(fit), both(of_split(store, "test")), classes, settings, EPOCHS)
+    return ClassTask("ave", both(fit), both(of_split(store, "test", settings)), classes, settings, EPOCHS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tessera.errors import TrainingError
+from tessera.windows import Modality
+from training.data.store import FeatureStore
 from training.evaluation.tasks.heads import EventTask, Parts
 from training.evaluation.tasks.parts import both, names_of, open_store, whole, without
 from training.evaluation.tasks.task import Column, Settings, Task
@@ -21,15 +23,18 @@ def open_ave_avvp(data: Path | None, settings: Settings) -> Task:
 
     Raises:
         TrainingError: the stores `ave-avvp`, `ave-avvp-video` and `ave-avvp-audio` are not in `data`, or lack
-            something, or do not have the same classes.
+            something, or do not have the same classes; or every tested clip has the name of a fitted one.
     """
     fitted = open_store(data, "ave-avvp")
-    tested = {"audio": open_store(data, "ave-avvp-audio"), "video": open_store(data, "ave-avvp-video")}
+    tested: dict[Modality, FeatureStore] = {
+        "audio": open_store(data, "ave-avvp-audio"),
+        "video": open_store(data, "ave-avvp-video"),
+    }
     for store in tested.values():
         if store.classes != fitted.classes:
             raise TrainingError(f"'{store.folder}' has other classes than '{fitted.folder}'")
-    fit = whole(fitted)
-    test: Parts = {"audio": whole(tested["audio"]), "video": whole(tested["video"])}
+    fit = whole(fitted, settings)
+    test: Parts = {m: whole(store, settings) for m, store in tested.items()}
     if settings.protocol == "held_out":
         known = names_of(fit)
         test = {m: without(part, known) for m, part in test.items()}

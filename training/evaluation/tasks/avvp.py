@@ -32,7 +32,7 @@ def open_avvp(data: Path | None, settings: Settings) -> Task:
     heard, seen = open_store(data, "avvp-audio"), open_store(data, "avvp-video")
     if heard.classes != seen.classes:
         raise TrainingError(f"'{heard.folder}' has other classes than '{seen.folder}'")
-    every: Parts = {"audio": whole(heard), "video": whole(seen)}
+    every: Parts = {"audio": whole(heard, settings), "video": whole(seen, settings)}
     classes = len(seen.classes)
     if settings.protocol == "paper":
         return AVVP("avvp", every, every, classes, settings, EPOCHS, _SAME_CLIPS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tessera.errors import TrainingError
 from tessera.windows import Modality
-from training.evaluation.coder import Coded, Coder, Part
+from training.data.selection import Selection
+from training.evaluation.coder import Coded, Coder
 from training.evaluation.fitting import Fitting, Vectors, fit_head, scores_of, seeded
 from training.evaluation.heads import ClassLoss, ClipHead, EventLoss, SegmentHead
 from training.evaluation.metrics import (
@@ -24,7 +25,7 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.tasks.task import Column, Outcome, Result, Settings, Task
 
-Parts = Mapping[Modality, Part]
+Parts = Mapping[Modality, Selection]
 
 _HELD_OUT = "Fitted and tested on different clips; the last epoch counts."
 _PAPER = (
@@ -56,6 +57,7 @@ class HeadTask(Task):
         self.name, self.fit, self.test, self.classes = name, fit, test, classes
         self.modalities = tuple(fit)
         self.paper = settings.protocol == "paper"
+        self.metric = self.reported(settings.column)
         self.fitting = Fitting(
             epochs=settings.epochs or released_epochs[settings.column],
             precision=torch.float64 if self.paper else torch.float32,
@@ -74,7 +76,11 @@ class HeadTask(Task):
         self.caption = " ".join(filter(None, [note, _PAPER if self.paper else _HELD_OUT]))
 
     @abstractmethod
-    def targets(self, part: Part) -> Tensor:
+    def reported(self, column: Column) -> str:
+        """The figure that the table is about."""
+
+    @abstractmethod
+    def targets(self, part: Selection) -> Tensor:
         """What the head is to say, checked."""
 
     @abstractmethod
@@ -92,6 +98,10 @@ class HeadTask(Task):
     @abstractmethod
     def guess(self, fit: Tensor, test: Tensor) -> float:
         """`metric` of the best guess that sees no codes."""
+
+    def asked_for(self) -> Iterable[tuple[Modality, Selection]]:
+        """As `Task` says."""
+        return (*self.fit.items(), *self.test.items())
 
     def score(self, coder: Coder, seeds: int) -> Result:
         """As `Task` says."""
@@ -145,9 +155,11 @@ class HeadTask(Task):
 class ClassTask(HeadTask):
     """One class a clip: cross entropy and accuracy."""
 
-    metric = "accuracy"
+    def reported(self, column: Column) -> str:
+        """As `HeadTask` says."""
+        return "accuracy"
 
-    def targets(self, part: Part) -> Tensor:
+    def targets(self, part: Selection) -> Tensor:
         """Classes i64 [N]."""
         labels = part.labels
         if len(labels) == 0 or labels.min() < 0 or labels.max() >= self.classes:
@@ -178,25 +190,13 @@ class EventTask(HeadTask):
     precision where `by_precision`.
     """
 
-    metric = "f1"
     by_precision: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        name: str,
-        fit: Parts,
-        test: Parts,
-        classes: int,
-        settings: Settings,
-        released_epochs: Mapping[Column, int],
-        note: str = "",
-    ) -> None:
-        if settings.protocol == "paper" and self.by_precision and settings.column != "fcid":
-            self.metric = "precision"
-        self.measure = batch_averaged if settings.protocol == "paper" else micro
-        super().__init__(name, fit, test, classes, settings, released_epochs, note)
+    def reported(self, column: Column) -> str:
+        """As `HeadTask` says."""
+        return "precision" if self.paper and self.by_precision and column != "fcid" else "f1"
 
-    def targets(self, part: Part) -> Tensor:
+    def targets(self, part: Selection) -> Tensor:
         """Cells, bool [N, T, C + 1]."""
         cells = part.cells
         if cells.shape[-1] != self.classes + 1:
@@ -223,7 +223,7 @@ class EventTask(HeadTask):
         return self._detected(constant_guess(fit).expand_as(test), test).figures()[self.metric]
 
     def _detected(self, predicted: Tensor, cells: Tensor) -> Detection:
-        return self.measure(predicted, cells)
+        return (batch_averaged if self.paper else micro)(predicted, cells)
 
 
 def _same(vectors: Tensor) -> Vectors:

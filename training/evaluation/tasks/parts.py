@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tessera.errors import TrainingError
 from tessera.windows import Modality
+from training.data.selection import Selection
 from training.data.store import FeatureStore
-from training.evaluation.coder import Part
+from training.evaluation.tasks.task import Settings
 
 _FOR_FITTING = 0.7
 
@@ -27,12 +28,12 @@ def open_store(data: Path | None, name: str) -> FeatureStore:
     return FeatureStore.load(data / name)
 
 
-def whole(store: FeatureStore) -> Part:
+def whole(store: FeatureStore, settings: Settings) -> Selection:
     """Every clip, mapped."""
-    return Part.whole(store.split())
+    return Selection.whole(store.split(), settings.every_slot)
 
 
-def of_split(store: FeatureStore, split: str) -> Part:
+def of_split(store: FeatureStore, split: str, settings: Settings) -> Selection:
     """The clips of a split, mapped.
 
     Raises:
@@ -40,39 +41,45 @@ def of_split(store: FeatureStore, split: str) -> Part:
     """
     if split not in store.rows:
         raise TrainingError(f"'{store.folder}' has no split '{split}'")
-    return Part(store.split(), store.rows[split])
+    return Selection(store.split(), store.rows[split], settings.every_slot)
 
 
 def sides(
-    parts: Mapping[Modality, Part],
-) -> tuple[dict[Modality, Part], dict[Modality, Part]]:
+    parts: Mapping[Modality, Selection], film: Callable[[str], str] = str
+) -> tuple[dict[Modality, Selection], dict[Modality, Selection]]:
     """Clips for fitting, about seven tenths, and clips for testing, of each modality.
 
-    A clip's name alone decides, so that it is on the same side in every store that it occurs in.
+    A clip's name alone decides, so that it is on the same side in every store that it occurs in. Of data with several
+    clips of one film, `film` makes the film's name of a clip's, and the film decides.
 
     Raises:
         TrainingError: there are too few clips for two sides.
     """
-    fit: dict[Modality, Part] = {}
-    test: dict[Modality, Part] = {}
+    fit: dict[Modality, Selection] = {}
+    test: dict[Modality, Selection] = {}
     for modality, part in parts.items():
-        chosen = np.array([is_for_fitting(name) for name in _names(part)])
+        chosen = np.array([is_for_fitting(film(name)) for name in part.names])
         if chosen.all() or not chosen.any():
             raise TrainingError(f"{len(part)} clips are too few to fit on some and test on others")
-        fit[modality] = Part(part.features, part.rows[chosen])
-        test[modality] = Part(part.features, part.rows[~chosen])
+        fit[modality], test[modality] = part.where(chosen), part.where(~chosen)
     return fit, test
 
 
-def without(part: Part, names: Collection[str]) -> Part:
-    """The clips that are none of `names`."""
-    kept = np.array([name not in names for name in _names(part)])
-    return Part(part.features, part.rows[kept])
+def without(part: Selection, names: Collection[str]) -> Selection:
+    """The clips that are none of `names`.
+
+    Raises:
+        TrainingError: there are no others.
+    """
+    kept = np.array([name not in names for name in part.names])
+    if not kept.any():
+        raise TrainingError(f"all {len(part)} clips to test on are fitted on too: none is left")
+    return part.where(kept)
 
 
-def names_of(part: Part) -> frozenset[str]:
+def names_of(part: Selection) -> frozenset[str]:
     """Names of the clips."""
-    return frozenset(_names(part))
+    return frozenset(part.names)
 
 
 def is_for_fitting(name: str) -> bool:
@@ -81,13 +88,6 @@ def is_for_fitting(name: str) -> bool:
     return drawn < _FOR_FITTING
 
 
-def _names(part: Part) -> list[str]:
-    ids = part.features.ids
-    if ids is None:
-        raise TrainingError("the clips have no names to tell them by")
-    return [ids[row] for row in part.rows]
-
-
-def both(part: Part) -> dict[Modality, Part]:
+def both(part: Selection) -> dict[Modality, Selection]:
     """The same clips for sound and picture."""
     return {"audio": part, "video": part}

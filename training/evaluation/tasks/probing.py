@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tessera.windows import MODALITIES, Modality
 from training.data.features import FeatureSet
-from training.evaluation.coder import Coded, Coder, Part
+from training.data.selection import Selection
+from training.evaluation.coder import Coded, Coder
 from training.evaluation.nuisance import Nuisance, nuisance_share
 from training.evaluation.probe import Vectors, cross_modal_accuracy
 from training.evaluation.tasks.task import Result, Settings, Task
@@ -43,13 +44,17 @@ class ProbeTask(Task):
     ) -> None:
         paper = settings.protocol == "paper"
         self.name, self.seen = name, seen
-        self.fit, self.test = Part.whole(test if paper else fit), Part.whole(test)
+        self.fit, self.test = Selection.whole(test if paper else fit), Selection.whole(test)
         self.nuisance = nuisance and (nuisance[paper], nuisance[1])
         self.modalities = ()
         known = [m for m in MODALITIES if m in test.modalities]
         self.chance = {(source, target): 1 / classes for source in known for target in known}
         self.clips = {"fit": len(self.fit), "test": len(self.test)}
         self.caption = _NOTE.format(seen=_NAMES[seen]) + (f" {_SAME_CLIPS}" if paper else "")
+
+    def asked_for(self) -> Iterable[tuple[Modality, Selection]]:
+        """As `Task` says."""
+        return [(m, part) for part in (self.fit, self.test) for m in part.features.modalities]
 
     def score(self, coder: Coder, seeds: int) -> Result:
         """As `Task` says; every modality of the coder takes part."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from tessera.errors import TrainingError
 from tessera.windows import MODALITIES, Modality
 from training.data.features import FeatureSet
+from training.data.selection import Selection
 from training.data.store import FeatureStore
-from training.evaluation.coder import Coded, Coder, Part
+from training.evaluation.coder import Coded, Coder
 from training.evaluation.probe import Direction
 from training.evaluation.ranking import ranked
 from training.evaluation.tasks.parts import of_split, open_store, whole
@@ -55,7 +56,7 @@ class Retrieval(Task):
     def __init__(
         self,
         name: str,
-        parts: Mapping[Modality, Part],
+        parts: Mapping[Modality, Selection],
         items: Mapping[Modality, Items],
         pairs: tuple[Pair, ...],
         settings: Settings,
@@ -71,6 +72,10 @@ class Retrieval(Task):
         self.chance = {d: self._figures(nothing, d)[self.metric] for d in self.directions}
         self.clips = {"fit": 0, "test": len(set(items[self.modalities[0]].tolist()))}
         self.caption = _CLIP_CODE if self.paper else _POOLED
+
+    def asked_for(self) -> Iterable[tuple[Modality, Selection]]:
+        """As `Task` says."""
+        return [(m, self.parts[m]) for m in self.modalities]
 
     def score(self, coder: Coder, seeds: int) -> Result:
         """As `Task` says."""
@@ -104,20 +109,20 @@ def open_retrieval(data: Path | None, settings: Settings, modalities: tuple[Moda
     for name, pairs in DATASETS.items():
         known = tuple(pair for pair in pairs if set(pair) <= set(modalities))
         if known and data is not None and (data / name).exists():
-            tasks.append(_open(open_store(data, name), known, settings))
+            tasks.append(_open(name, open_store(data, name), known, settings))
     if not tasks:
         where = "--data is not given" if data is None else f"'{data}' has none for {', '.join(modalities)}"
         raise TrainingError(f"retrieval needs one of the stores {', '.join(DATASETS)}: {where}")
     return tasks
 
 
-def _open(store: FeatureStore, pairs: tuple[Pair, ...], settings: Settings) -> Task:
-    split = next((name for name in _TESTED if name in store.splits), None)
-    clips = whole(store) if split is None else of_split(store, split)
-    parts: dict[Modality, Part] = {"audio": clips, "video": clips}
+def _open(name: str, store: FeatureStore, pairs: tuple[Pair, ...], settings: Settings) -> Task:
+    split = next((split for split in _TESTED if split in store.splits), None)
+    clips = whole(store, settings) if split is None else of_split(store, split, settings)
+    parts: dict[Modality, Selection] = {"audio": clips, "video": clips}
     items: dict[Modality, Items] = {"audio": np.arange(len(clips)), "video": np.arange(len(clips))}
     if any("text" in pair for pair in pairs):
         text, words, items["text"] = store.captions(split)
         labels = np.full(len(text), -1)
-        parts["text"] = Part.whole(FeatureSet(None, None, text, words, labels))
-    return Retrieval(store.name, parts, items, pairs, settings)
+        parts["text"] = Selection.whole(FeatureSet(None, None, text, words, labels), settings.every_slot)
+    return Retrieval(name, parts, items, pairs, settings)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tessera.windows import Modality
+from training.data.selection import Selection
 from training.evaluation.coder import Coded, Coder
 from training.evaluation.probe import Direction
 
@@ -24,11 +25,16 @@ Outcome = Mapping[Direction, Mapping[str, float]]
 
 @dataclass(frozen=True)
 class Settings:
-    """How a task is run. `epochs` of a head (None: as released)."""
+    """How a task is run.
+
+    `epochs` of a head (None: as released). `every_slot`: the empty word slots of a stored text count as words, as in
+    the training of a model that is so scored.
+    """
 
     protocol: Protocol = "held_out"
     column: Column = "dcid"
     epochs: int | None = None
+    every_slot: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ class Task(ABC):
     """How many clips are fitted on and tested on."""
     caption: str
     """What a reader of the table has to know."""
+
+    @abstractmethod
+    def asked_for(self) -> Iterable[tuple[Modality, Selection]]:
+        """All that a coder is to encode: clips, with the modality they are encoded of."""
 
     @abstractmethod
     def score(self, coder: Coder, seeds: int) -> Result:
