@@ -57,8 +57,9 @@ def head(kind: str, length: int) -> bytes:
 def is_open(url: str) -> bool:
     """Whether a server still takes connections."""
     try:
-        httpx.get(f"{url}/health/live")
-    except httpx.ConnectError:
+        httpx.get(f"{url}/health/live", timeout=300)
+    except (httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError):
+        # Refused, or taken in the very moment of closing.
         return False
     return True
 

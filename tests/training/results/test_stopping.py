@@ -21,12 +21,15 @@ from training.results.job import Document, Job, TrainingJob
 from training.results.runner import run_jobs
 
 _CHILD = """
+import signal
 import sys
 from pathlib import Path
 from rich.console import Console
 from tests.training.results.test_stopping import jobs
 from training.results.runner import run_jobs
 if __name__ == "__main__":
+    # A background job of a shell is started deaf to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     runs = Path(sys.argv[1])
     run_jobs(jobs(), runs, runs, 1, Console(quiet=True))
 """
