@@ -83,8 +83,8 @@ def test_a_feature_set_has_a_word_a_second_and_pictures_of_one_cell() -> None:
     assert batch["video"].shape == (3, 6, 1, 1, 128)
     assert batch["text"].shape == (3, 6, 48)
     assert batch["text_mask"].all()
-    assert data.latent("test").shape == (2, 6, LATENT)
-    assert data.nuisance("train")["text"].shape == (4, 6, LATENT)
+    assert data.of_split("test").latent.shape == (2, 6, LATENT)
+    assert data.of_split("train").nuisance["text"].shape == (4, 6, LATENT)
 
 
 @pytest.mark.parametrize(

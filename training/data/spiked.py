@@ -139,11 +139,3 @@ class SpikedData:
     def features(self, split: Split) -> FeatureSet:
         """What a model sees of a split."""
         return self.of_split(split).feature_set()
-
-    def latent(self, split: Split) -> Floats:
-        """The event's latent [N, T, E], zero where it is off."""
-        return self.of_split(split).latent
-
-    def nuisance(self, split: Split) -> dict[Modality, Floats]:
-        """The nuisance of each modality [N, T, E]."""
-        return self.of_split(split).nuisance

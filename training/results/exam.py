@@ -19,11 +19,10 @@ from training.evaluation.tasks.world import world_task
 
 @dataclass(frozen=True)
 class Exam:
-    """The clips that a control is fitted on, the probe, and what the true latents would score, where they are known."""
+    """The clips that a control is fitted on, and the probe."""
 
     train: FeatureSet
     task: Task
-    oracle: float | None
 
 
 def open_exam(data: Mapping[str, Any], cache: Path) -> Exam:
@@ -33,19 +32,27 @@ def open_exam(data: Mapping[str, Any], cache: Path) -> Exam:
         TrainingError: it names no generated data.
     """
     if "spiked" in data:
-        return _spiked(SpikedData.of(data))
+        spiked = SpikedData.of(data)
+        return Exam(spiked.features("train"), spiked_task(spiked, Settings()))
     if "world" in data:
         return _world(GeneratedData.of(data), cache)
     raise TrainingError("tables are made of generated data: the recipe names neither world nor spiked")
 
 
-def _spiked(data: SpikedData) -> Exam:
-    fit, test = data.of_split("validation"), data.of_split("test")
-    oracle = oracle_accuracy(fit.latent, fit.labels, test.latent, test.labels)
-    return Exam(data.features("train"), spiked_task(data, Settings()), oracle)
+def oracle_of(data: Mapping[str, Any]) -> float | None:
+    """What the probe scores on the true latents of a `data` part; None where there are none.
+
+    Raises:
+        TrainingError: a setting is unknown or of the wrong type.
+    """
+    if "spiked" not in data:
+        return None
+    spiked = SpikedData.of(data)
+    fit, test = spiked.of_split("validation"), spiked.of_split("test")
+    return oracle_accuracy(fit.latent, fit.labels, test.latent, test.labels)
 
 
 def _world(data: GeneratedData, cache: Path) -> Exam:
     tokenizer_json = data.tokenizer_json()
     train, fit, test = (data.features(s, tokenizer_json, cache) for s in ("train", "validation", "test"))
-    return Exam(train, world_task(fit, test, Settings()), None)
+    return Exam(train, world_task(fit, test, Settings()))

@@ -24,7 +24,7 @@ from training.evaluation.health import codebook_health
 from training.files import write_whole
 from training.models.catalogue import build_model
 from training.randomness import seed_everything
-from training.results.exam import Exam, open_exam
+from training.results.exam import Exam, open_exam, oracle_of
 from training.trainer import train
 
 Document = dict[str, Any]
@@ -147,7 +147,12 @@ class ControlJob(Job):
         started = time.process_time()
         coder = _CONTROLS[self.control](exam.train, self.codes, self.dims, self.seed)
         seconds = time.process_time() - started
-        return {"seconds": seconds, "parameters": 0, "oracle": exam.oracle, "all": _score(exam, coder)}
+        return {
+            "seconds": seconds,
+            "parameters": 0,
+            "oracle": oracle_of(self.data),
+            "all": _score(exam, coder),
+        }
 
 
 def _score(exam: Exam, coder: Coder) -> Document:
