@@ -28,6 +28,10 @@ class ModelConfig(_Part):
     `video_branch` is how the specific half of a picture is seen: `convolutions` over the feature map, as published and
     nearly all of the cost of training, or its spatial `mean` like a vector of sound. First-level codes
     depend on the mean alone.
+
+    `encoder`: transformer layers in the model's `dim` as `published`, or for `canonical` and `dcid` the `canonical`
+    ones: a linear map to `dim`, which starts as the `canonical` correlation analysis of the clips or as a `random` map,
+    and transformer layers of their own `width` that add to it.
     """
 
     dim: Positive = 256
@@ -44,11 +48,15 @@ class ModelConfig(_Part):
     video_hidden: tuple[Positive, Positive] = (1024, 2048)
     club_video_dim: Positive = 512
     club_hidden: Positive = 128
+    encoder: Literal["published", "canonical"] = "published"
+    width: Positive = 256
+    start: Literal["canonical", "random"] = "canonical"
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> Self:
-        if self.dim % self.heads:
-            raise ValueError(f"dim {self.dim} cannot be shared by {self.heads} heads")
+        name = "dim" if self.encoder == "published" else "width"
+        if getattr(self, name) % self.heads:
+            raise ValueError(f"{name} {getattr(self, name)} cannot be shared by {self.heads} heads")
         if self.dim % 2:
             raise ValueError(f"dim {self.dim} cannot be shared by the two directions of the text LSTM")
         return self
@@ -91,12 +99,13 @@ class LossConfig(_Part):
     `weights` go by the names that are logged, or by the beginning of a name up to a slash: `club` is all of
     `club/audio`, `club/video` ..., and the longest beginning decides. A loss that is not listed weighs one, and one of
     weight zero is still computed and logged. `cpc_steps` is how many segments ahead CPC predicts (clips that are not
-    longer have no CPC), `cpc_contrast`
-    whether a target is told from other clips' guesses, as released and quicker to learn, or a guess is from other
-    clips' targets, as the paper says.
+    longer have no CPC), `cpc_contrast` whether a target is told from other clips' guesses, as released and quicker to
+    learn, or a guess is from other clips' targets, as the paper says. `critic`: how models with canonical encoders
+    score a pair of segments (training/losses/alignment.py).
     """
 
     temperature: PositiveFloat = 0.1
+    critic: Literal["distance", "cosine"] = "distance"
     variant: Literal["intended", "paper"] = "intended"
     cpc_steps: Positive = 1
     cpc_contrast: Literal["guesses", "targets"] = "guesses"
@@ -151,7 +160,7 @@ class TrainingConfig(_Part):
         return self
 
 
-Method = Literal["dcid", "hdcid", "srcid", "fcid", "vq", "cmcm"]
+Method = Literal["dcid", "hdcid", "srcid", "fcid", "vq", "cmcm", "canonical"]
 
 
 class Recipe(_Part):
@@ -182,6 +191,9 @@ class Recipe(_Part):
             raise ValueError("warm_start.mi_below is for srcid, which needs it")
         if self.method in ("vq", "cmcm") and self.codebook.partners != "none":
             raise ValueError(f"method '{self.method}' needs codebook.partners 'none': it has no MM-EMA")
+        canonical = self.model.encoder == "canonical"
+        if canonical != (self.method == "canonical") and self.method != "dcid":
+            raise ValueError("model.encoder 'canonical' is for canonical, which needs it, and dcid")
         if self.half is not None and (self.method != "fcid" or len(self.modalities) != 2):
             raise ValueError("half is for fcid with two modalities")
         if self.method == "fcid" and len(self.modalities) == 2 and self.half is None:

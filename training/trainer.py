@@ -22,7 +22,7 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.config import Recipe, TrainingConfig
-from training.devices import open_fabric
+from training.devices import flushed_denormals, open_fabric
 from training.distributed import all_reduce_sum, rank
 from training.journal import Journal
 from training.loop import Loop, own_batch
@@ -30,6 +30,9 @@ from training.models.task import TaskModule
 from training.randomness import epoch_order
 from training.stopping import StopSignal
 from training.widths import require_width
+
+# How many clips are looked at before the first step, and how many at a time.
+_STARTING_CLIPS, _STARTING_BATCH = 10_000, 100
 
 
 class Dataset(Protocol):
@@ -72,11 +75,13 @@ def train(
     console = console or Console(stderr=True, quiet=rank() > 0)
     if not resume and any(run.glob("step-*")):
         raise TrainingError(f"'{run}' holds a run already: go on with --resume, or choose another folder")
+    if not resume:
+        task.start(_spread_batches(dataset, recipe))
     loop = Loop(task, recipe, fabric, console)
     extra = extra_files or {}
     first = _resumed(loop, resume if isinstance(resume, Path) else run, extra) if resume else 0
     journal = Journal(run, recipe, first, console)
-    with journal, _progress(console, config, first) as show, StopSignal() as stop:
+    with journal, flushed_denormals(), _progress(console, config, first) as show, StopSignal() as stop:
         for step in range(first, config.steps):
             indices = own_batch(sampled_indices(len(dataset), step, config), config.accumulate)
             batch = fabric.to_device(dict(dataset.batch(indices)))
@@ -108,6 +113,16 @@ def sampled_indices(clips: int, step: int, config: TrainingConfig) -> Tensor:
     epoch, position = divmod(step, clips // config.batch_size)
     order = epoch_order(clips, config.seed, epoch)
     return order[position * config.batch_size : (position + 1) * config.batch_size]
+
+
+def _spread_batches(dataset: Dataset, recipe: Recipe) -> Iterator[Mapping[str, Tensor]]:
+    """Every clip once, or of many as many as are enough, evenly spread."""
+    count = min(len(dataset), _STARTING_CLIPS)
+    chosen = torch.arange(count) * len(dataset) // count
+    for indices in torch.split(chosen, _STARTING_BATCH):
+        batch = dataset.batch(indices)
+        _require_fit(batch, recipe)
+        yield batch
 
 
 def _require_fit(batch: Mapping[str, Tensor], recipe: Recipe) -> None:

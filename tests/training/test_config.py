@@ -39,7 +39,7 @@ def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> N
     ("part", "message"),
     [
         ({"modle": {}}, "recipe: modle: there is no such setting"),
-        ({"model": {"width": 3}}, "recipe: model.width: there is no such setting"),
+        ({"model": {"girth": 3}}, "recipe: model.girth: there is no such setting"),
         ({"model": {"dim": "wide"}}, "recipe: model.dim: "),
         ({"model": {"dim": 10, "heads": 4}}, "recipe: model: dim 10 cannot be shared by 4 heads"),
         ({"model": {"video_grid": 4}}, "recipe: model.video_grid: "),
@@ -53,6 +53,12 @@ def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> N
         (
             {"half": "fine", "modalities": ["audio", "text"]},
             "recipe: the document: the fine half of fcid is for audio and video",
+        ),
+        ({"method": "canonical"}, "recipe: the document: model.encoder 'canonical' is for canonical, which"),
+        ({"model": {"encoder": "canonical"}}, "recipe: the document: model.encoder 'canonical' is for"),
+        (
+            {"method": "dcid", "model": {"encoder": "canonical", "width": 10}},
+            "recipe: model: width 10 cannot be shared by 4 heads",
         ),
         ({"method": "vq"}, "recipe: the document: method 'vq' needs codebook.partners 'none'"),
         ({"method": "hdcid"}, "recipe: the document: method 'hdcid': warm_start is for hdcid and srcid"),

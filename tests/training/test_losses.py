@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from training.losses.alignment import Critic, segment_contrast_loss
 from training.losses.club import ClubNet, club_bound, club_likelihood_loss, released_club_bound
 from training.losses.cmcm import code_matching_loss
 from training.losses.commitment import commitment_loss
@@ -125,6 +126,19 @@ def cross_entropy_of_rows(score: Callable[[int, int], float], size: int = BATCH)
     return total / size
 
 
+@pytest.mark.parametrize("critic", ["distance", "cosine"])
+def test_the_contrast_of_segments_picks_the_partner_both_ways(critic: Critic) -> None:
+    x, y = noise(BATCH, DIM), noise(BATCH, DIM)
+
+    def score(i: int, j: int) -> float:
+        if critic == "distance":
+            return -0.5 * mean_square(x[i], y[j]) * DIM
+        return float(torch.nn.functional.cosine_similarity(x[i], y[j], dim=0)) / 0.2
+
+    expected = (cross_entropy_of_rows(score) + cross_entropy_of_rows(lambda i, j: score(j, i))) / 2
+    assert close(segment_contrast_loss(x, y, critic, 0.2), expected)
+
+
 @pytest.mark.parametrize("contrast", ["guesses", "targets"])
 @pytest.mark.parametrize(("names", "steps"), [("av", 1), ("avt", 2)])
 def test_cross_cpc_contrasts_targets_as_published_or_guesses_as_released(
@@ -220,6 +234,9 @@ GRADIENTS: dict[str, Callable[[Tensor, Tensor, Variant], Tensor]] = {
     "cpc": lambda a, v, variant: cross_cpc_loss({"a": a, "v": v}, {"a": v, "v": a.sin()}, CONTRASTS[variant]),
     "cmcm": lambda a, v, variant: code_matching_loss({"a": a.square() + 1, "v": v.square() + 1}, variant),
     "infonce": lambda a, v, variant: info_nce_loss(a[:, 0], v[:, 0], 0.5),
+    "contrast": lambda a, v, variant: segment_contrast_loss(
+        a.flatten(0, 1), v.flatten(0, 1), "distance", 1.0
+    ),
 }
 
 

@@ -110,14 +110,18 @@ def expected_names(recipe: Recipe) -> set[str]:
     modalities = set(recipe.modalities)
     commitment = {f"commitment/{m}" for m in modalities}
     cmcm = {"cmcm"} if recipe.codebook.quantizer == "vq" else set()
+    pairs = {"audio_video", "audio_text", "video_text"}
+    contrast = {f"contrast/{pair}" for pair in pairs} if recipe.model.encoder == "canonical" else set()
+    if recipe.method == "canonical":
+        return contrast
     level = {f"{term}/{m}" for term in ("reconstruction", "club") for m in modalities} | {"cpc"}
     if recipe.method in ("dcid", "hdcid", "srcid") or recipe.half == "fine":
-        names = level | commitment | cmcm
+        names = level | commitment | cmcm | contrast
         return names if recipe.method in ("dcid", "fcid") else names | {f"level2/{name}" for name in names}
     if recipe.method in ("vq", "cmcm"):
-        contrast = {"infonce/audio_video", "infonce/audio_text", "infonce/video_text", "cmcm"}
+        matching = {f"infonce/{pair}" for pair in pairs} | {"cmcm"}
         vq = {f"reconstruction/{m}" for m in modalities} | commitment
-        return vq | contrast if recipe.method == "cmcm" else vq
+        return vq | matching if recipe.method == "cmcm" else vq
     fine = {f"{term}/{m}" for term in ("reconstruction", "club") for m in ("audio", "video")} | {"cpc"}
     key = "text" if "text" in modalities else "audio"
     coarse = {f"reconstruction/coarse_{m}" for m in modalities} | {f"infonce/{m}" for m in modalities - {key}}

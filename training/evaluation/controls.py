@@ -7,7 +7,6 @@ They are fitted on the clips that models are trained on, without labels, and sco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,30 +16,16 @@ from torch import Tensor
 
 from tessera.errors import TrainingError
 from tessera.windows import MODALITIES, Modality
+from training.correlation import Moments, View, aligned_features, whitening_matrix
 from training.data.features import FeatureSet
 from training.data.selection import Selection
 from training.evaluation.coder import Coded, Coder
 from training.evaluation.probe import cross_modal_accuracy
-from training.models.encoders import spread_over_time
 from training.quantizers.statistics import squared_distances
 
 Floats = NDArray[np.float64]
 
-# Of the largest variance: directions below it are noise of rounding, which whitening would blow up.
-_NEGLIGIBLE = 1e-9
-
-
-@dataclass(frozen=True)
-class View:
-    """A linear projection of the features of one modality."""
-
-    mean: Floats  # [C]
-    matrix: Floats  # [C, D]
-
-    def __call__(self, features: Floats) -> Floats:
-        """[..., C] -> [..., D]."""
-        projected: Floats = (features - self.mean) @ self.matrix
-        return projected
+_BATCH = 100
 
 
 class TableCoder(Coder):
@@ -81,32 +66,18 @@ def unaligned_kmeans(train: FeatureSet, size: int, dims: int, seed: int) -> Tabl
 def correlated_kmeans(train: FeatureSet, size: int, dims: int, seed: int) -> TableCoder:
     """Canonical correlation analysis of the modalities and one k-means on all their projections.
 
-    The strong control. Segments at the same time are pairs, words lasting as long as their clip. With more than two
-    modalities it is the generalised analysis MAXVAR (J. R. Kettenring, 1971): the directions in which the sum of
-    the whitened projections varies most.
+    The strong control. Segments at the same time are pairs, words lasting as long as their clip.
 
     Raises:
         TrainingError: there are fewer segments than codes.
     """
-    views = correlated_views(aligned_features(Selection.whole(train)), dims)
-    part = Selection.whole(train)
+    part, moments = Selection.whole(train), Moments()
+    for indices in torch.split(torch.arange(len(part)), _BATCH):
+        moments.add(aligned_features(part.batch(indices), train.modalities))
+    views = moments.correlated(dims).views
     rows = np.concatenate([view(_rows(*segment_features(part, m))) for m, view in views.items()])
     table = _centres(rows, size, seed)
     return TableCoder(views, dict.fromkeys(views, table))
-
-
-def correlated_views(aligned: Mapping[Modality, Floats], dims: int) -> dict[Modality, View]:
-    """The `dims` projections of each modality [P, C] that correlate most with those of the others, of unit variance."""
-    whitenings = {m: _whitening(features, features.shape[1]) for m, features in aligned.items()}
-    white = np.concatenate([whitenings[m](features) for m, features in aligned.items()], axis=1)
-    _, directions = np.linalg.eigh(white.T @ white / len(white))
-    strongest = directions[:, ::-1][:, :dims]
-    starts = np.cumsum([whitening.matrix.shape[1] for whitening in whitenings.values()])[:-1]
-    blocks = np.split(strongest, starts)
-    return {
-        m: View(whitening.mean, whitening.matrix @ (block / np.linalg.norm(block, axis=0)))
-        for (m, whitening), block in zip(whitenings.items(), blocks, strict=True)
-    }
 
 
 def oracle_accuracy(
@@ -127,16 +98,6 @@ def segment_features(part: Selection, modality: Modality) -> tuple[Tensor, Tenso
     return torch.cat(features), torch.cat(real)
 
 
-def aligned_features(part: Selection) -> dict[Modality, Floats]:
-    """Features [P, C] of each modality, row for row at the same time; words last as long as their clip."""
-    every = {m: segment_features(part, m) for m in part.features.modalities}
-    time = next(
-        (z.shape[1] for m, (z, _) in every.items() if m != "text"), every[next(iter(every))][0].shape[1]
-    )
-    spread = {m: spread_over_time(z, real, time) if m == "text" else z for m, (z, real) in every.items()}
-    return {m: z.flatten(0, 1).double().numpy() for m, z in spread.items()}
-
-
 def _rows(features: Tensor, real: Tensor) -> Floats:
     rows: Floats = features[real].double().numpy()
     return rows
@@ -144,10 +105,7 @@ def _rows(features: Tensor, real: Tensor) -> Floats:
 
 def _whitening(features: Floats, dims: int) -> View:
     """The `dims` principal components of [P, C], or as many as there are, each of unit variance."""
-    mean = features.mean(axis=0)
-    variances, directions = np.linalg.eigh(np.cov(features - mean, rowvar=False))
-    kept = [i for i in range(len(variances) - 1, -1, -1) if variances[i] > _NEGLIGIBLE * variances[-1]][:dims]
-    return View(mean, directions[:, kept] / np.sqrt(variances[kept]))
+    return View(features.mean(axis=0), whitening_matrix(np.cov(features, rowvar=False), dims))
 
 
 def _centres(rows: Floats, size: int, seed: int) -> Floats:

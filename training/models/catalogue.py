@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from training.config import Method, Recipe
+from training.models.canonical import Canonical
 from training.models.cmcm import CMCM
 from training.models.dcid import DCID
 from training.models.fcid import FCID
@@ -21,6 +22,7 @@ _METHODS: dict[Method, type[TaskModule[Any]]] = {
     "fcid": FCID,
     "vq": VQ,
     "cmcm": CMCM,
+    "canonical": Canonical,
 }
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tessera.windows import Modality
 from training.models.disentangling import Disentangled, likelihoods
 from training.models.disentangling_task import DisentanglingTask
-from training.models.segment_task import codebook_metrics
+from training.models.segment_task import codebook_metrics, contrast_losses
 from training.models.task import Batch, Losses
 from training.quantizers.quantizer import Quantized
 
@@ -48,8 +48,11 @@ class DCID(DisentanglingTask[DCIDState]):
         return likelihoods(self.level.club, condition, state.level.summaries)
 
     def losses(self, state: DCIDState, generator: torch.Generator) -> Losses:
-        """All terms of docs/models.md 3.5, unweighted."""
-        return self.level_losses(self.level, state.level, state.quantized, generator)
+        """All terms of docs/models.md 3.5, unweighted; with canonical encoders their contrast too."""
+        losses = self.level_losses(self.level, state.level, state.quantized, generator)
+        if self.recipe.model.encoder == "canonical":
+            losses |= contrast_losses(state.level.general, self.recipe)
+        return losses
 
     def metrics(self, state: DCIDState) -> dict[str, float]:
         """Use of the codebook and agreement of modalities."""

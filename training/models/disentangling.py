@@ -21,6 +21,7 @@ from training.config import Recipe
 from training.distributed import gather, own_rows, world_size
 from training.losses.club import ClubNet, club_bound, club_likelihood_loss, released_club_bound
 from training.losses.cpc import Predictor, cross_cpc_loss
+from training.models.canonical_encoder import CanonicalEncoder
 from training.models.decoders import VectorDecoder, VideoDecoder
 from training.models.encoders import ReluLinear, TemporalBlock, VideoPooling, VideoSpecific, spread_over_time
 from training.models.task import Losses
@@ -63,10 +64,13 @@ class Disentangling(nn.Module):
         super().__init__()
         config = recipe.model
         self.recipe = recipe
-        self.maps = pictures and config.video_branch == "convolutions"
+        self.pictures, self.maps = pictures, pictures and config.video_branch == "convolutions"
         summary_dims = {m: config.club_video_dim if m == "video" else config.dim for m in input_dims}
-        self.pooling = VideoPooling(config) if pictures and "video" in input_dims else None
-        self.temporal = nn.ModuleDict({m: TemporalBlock(dim, config) for m, dim in input_dims.items()})
+        canonical = config.encoder == "canonical"
+        pooled = pictures and "video" in input_dims and not canonical
+        self.pooling = VideoPooling(config) if pooled else None
+        encoder = CanonicalEncoder if canonical else TemporalBlock
+        self.temporal = nn.ModuleDict({m: encoder(dim, config) for m, dim in input_dims.items()})
         self.specific = nn.ModuleDict({m: ReluLinear(dim, summary_dims[m]) for m, dim in input_dims.items()})
         self.decoders = nn.ModuleDict(
             {m: VectorDecoder(config.dim, summary_dims[m], dim) for m, dim in input_dims.items()}
@@ -103,7 +107,7 @@ class Disentangling(nn.Module):
 
     def _vectors(self, modality: Modality, features: Tensor) -> Tensor:
         """Pictures are seen as their mean where the recipe spares the convolutions."""
-        if modality == "video" and self.pooling is not None and not self.maps and features.dim() == 5:
+        if modality == "video" and self.pictures and not self.maps and features.dim() == 5:
             return features.mean(dim=(2, 3))
         return features
 

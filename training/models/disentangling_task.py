@@ -5,15 +5,17 @@ docs/models.md 1.2, 1.3 and 3.5.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, TypeVar
 
 import torch
 from torch import nn
 
 from training.config import Recipe
+from training.models.canonical_encoder import start_encoders
 from training.models.disentangling import Disentangled, Disentangling, Vectors
 from training.models.segment_task import SegmentTask, codebook_losses, input_dims, trained
-from training.models.task import Losses
+from training.models.task import Batch, Losses
 from training.quantizers.quantizer import Quantized
 
 State = TypeVar("State")
@@ -28,6 +30,11 @@ class DisentanglingTask(SegmentTask[State]):
     def __init__(self, recipe: Recipe) -> None:
         super().__init__(recipe)
         self.level = Disentangling(recipe, input_dims(recipe), pictures=True)
+
+    def start(self, clips: Iterable[Batch]) -> None:
+        """As `start_encoders` says, where the encoders are of that kind."""
+        if self.recipe.model.encoder == "canonical":
+            start_encoders(self.level.temporal, clips, self.recipe.model)
 
     def level_losses(
         self, level: Disentangling, state: Disentangled, quantized: Quantized, generator: torch.Generator

@@ -5,6 +5,7 @@ docs/models.md 1.2 and 3.5.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from tessera.windows import MODALITIES, Modality
 from training.config import Recipe
+from training.losses.alignment import segment_contrast_loss
 from training.losses.cmcm import code_matching_loss
 from training.losses.commitment import commitment_loss
 from training.models.agreement import agreement
@@ -32,7 +34,9 @@ class SegmentTask(TaskModule[State]):
         super().__init__()
         self.recipe = recipe
         self.modalities = in_order(recipe.modalities)
-        self.text_lstm = TextLSTM(recipe.model) if "text" in self.modalities else None
+        self.text_lstm = (
+            TextLSTM(recipe.model) if "text" in self.modalities and not _canonical(recipe) else None
+        )
         self.quantizers = nn.ModuleList([build_quantizer(recipe.codebook, recipe.model.dim)])
 
     def features(self, modality: Modality, features: Tensor, mask: Tensor | None) -> Tensor:
@@ -70,6 +74,17 @@ def codebook_losses(latents: Mapping[str, Tensor], quantized: Quantized, recipe:
     return losses
 
 
+def contrast_losses(latents: Mapping[str, Tensor], recipe: Recipe) -> Losses:
+    """The contrast of segments for every pair of modalities; latents [B, T, D], aligned in time."""
+    critic, temperature = recipe.losses.critic, recipe.losses.temperature
+    return {
+        f"contrast/{left}_{right}": segment_contrast_loss(
+            latents[left].flatten(0, 1), latents[right].flatten(0, 1), critic, temperature
+        )
+        for left, right in itertools.combinations(latents, 2)
+    }
+
+
 def codebook_metrics(quantizer: Quantizer, codes: Mapping[str, Tensor]) -> dict[str, float]:
     """Use of the codebook, and how often modalities agree on the commonest code of a clip."""
     usage = {f"codebook/{name}": figure for name, figure in quantizer.usage(codes).items()}
@@ -77,15 +92,20 @@ def codebook_metrics(quantizer: Quantizer, codes: Mapping[str, Tensor]) -> dict[
 
 
 def input_dims(recipe: Recipe) -> dict[Modality, int]:
-    """Widths of what the first level sees: text has been through the LSTM."""
+    """Widths of what the first level sees: text has been through the LSTM, where there is one."""
     model = recipe.model
-    dims: dict[Modality, int] = {"audio": model.audio_dim, "video": model.video_dim, "text": model.dim}
+    text = model.text_dim if _canonical(recipe) else model.dim
+    dims: dict[Modality, int] = {"audio": model.audio_dim, "video": model.video_dim, "text": text}
     return {m: dims[m] for m in in_order(recipe.modalities)}
 
 
 def in_order(modalities: tuple[Modality, ...]) -> tuple[Modality, ...]:
     """Audio, video, text: the order in which a codebook is moved where that is done in turn."""
     return tuple(m for m in MODALITIES if m in modalities)
+
+
+def _canonical(recipe: Recipe) -> bool:
+    return recipe.model.encoder == "canonical"
 
 
 def trained(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

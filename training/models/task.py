@@ -56,6 +56,9 @@ class TaskModule(nn.Module, ABC, Generic[State]):
 
     # Training.
 
+    def start(self, clips: Iterable[Batch]) -> None:
+        """Set what is set from the clips before the first step; most methods have nothing of the kind."""
+
     @abstractmethod
     def encode(self, batch: Batch, generator: torch.Generator) -> State:
         """The training forward pass, in which the codebook moves; its result goes to the methods below.

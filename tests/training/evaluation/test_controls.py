@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import pytest
-from sklearn.cross_decomposition import CCA
 
 from tessera.errors import TrainingError
-from tessera.windows import Modality
-from training.data.features import FeatureSet
 from training.data.selection import Selection
 from training.data.spiked import SpikedData
 from training.evaluation.controls import (
-    aligned_features,
     correlated_kmeans,
-    correlated_views,
     oracle_accuracy,
     unaligned_kmeans,
 )
@@ -25,32 +19,6 @@ from training.evaluation.tasks.spiked import spiked_task
 from training.evaluation.tasks.task import Settings
 
 CLIPS = {"train": 400, "validation": 300, "test": 200}
-
-
-def correlated(seed: int = 0, positions: int = 2_000) -> dict[Modality, np.ndarray]:
-    """Three dimensions that both modalities show, in noise of their own."""
-    rng = np.random.default_rng(seed)
-    shared = rng.normal(size=(positions, 3))
-    return {
-        "audio": np.concatenate([shared, rng.normal(size=(positions, 4))], axis=1) @ rng.normal(size=(7, 7)),
-        "text": np.concatenate([shared, 0.5 * shared[:, :1] + rng.normal(size=(positions, 2))], axis=1)
-        @ rng.normal(size=(5, 5)),
-    }
-
-
-def test_of_two_modalities_it_is_canonical_correlation_analysis() -> None:
-    features = correlated()
-    views = correlated_views(features, 5)
-    projected = {m: view(features[m]) for m, view in views.items()}
-    for values in projected.values():
-        np.testing.assert_allclose(values.std(axis=0), 1, rtol=1e-3)
-    found = [np.corrcoef(a, b)[0, 1] for a, b in zip(projected["audio"].T, projected["text"].T, strict=True)]
-    reference = CCA(5, scale=False, max_iter=5_000).fit(features["audio"], features["text"])
-    x, y = reference.transform(features["audio"], features["text"])
-    expected = [np.corrcoef(a, b)[0, 1] for a, b in zip(x.T, y.T, strict=True)]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert found[2] > 0.99
-    assert found[3] < 0.2
 
 
 def spiked(**settings: float) -> SpikedData:
@@ -85,14 +53,6 @@ def test_fewer_segments_than_codes_are_refused(control: Callable[..., object]) -
         control(few, 400, 2, 0)
 
 
-def test_words_last_as_long_as_their_clip() -> None:
-    text = np.zeros((1, 3, 1), np.float32)
-    text[0, :2, 0] = (1, 2)
-    audio = np.zeros((1, 4, 1), np.float32)
-    clips = FeatureSet(audio, None, text, np.array([2]), np.zeros(1, np.int64))
-    assert aligned_features(Selection.whole(clips))["text"].ravel().tolist() == [1, 1, 2, 2]
-
-
 def test_a_control_is_a_function_of_its_seed() -> None:
     data = spiked()
     train, part = data.features("train"), Selection.whole(data.features("test"))
@@ -100,9 +60,3 @@ def test_a_control_is_a_function_of_its_seed() -> None:
     assert first.codes.equal(same.codes)
     assert not first.codes.equal(other.codes)
     assert first.vectors.shape[-1] == 8
-
-
-@pytest.mark.parametrize("dims", [8, 16])
-def test_both_widths_are_within_reach(dims: int) -> None:
-    views = correlated_views(aligned_features(Selection.whole(spiked().features("train"))), dims)
-    assert {view.matrix.shape[1] for view in views.values()} == {dims}
