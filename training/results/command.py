@@ -45,6 +45,6 @@ def results(
     every = [job for some in listed.values() for job in some]
     run_jobs(every, runs, cache, jobs, Console(stderr=True))
     command = f"tessera results {' '.join(plans)} --seeds {seeds}"
-    documents = [results_document(plan.title, plan.keep, listed[name], runs) for name, plan in loaded.items()]
+    documents = [results_document(plan.title, listed[name], runs) for name, plan in loaded.items()]
     write_report(documents, command, out)
     print(out)

@@ -29,10 +29,11 @@ from training.trainer import train
 
 Document = dict[str, Any]
 Control = Literal["unaligned k-means", "linear CCA + k-means"]
+LINEAR: Control = "linear CCA + k-means"
 _SCORES = "scores.json"
 _CONTROLS: dict[Control, Callable[[FeatureSet, int, int, int], Coder]] = {
     "unaligned k-means": unaligned_kmeans,
-    "linear CCA + k-means": correlated_kmeans,
+    LINEAR: correlated_kmeans,
 }
 
 
@@ -42,6 +43,8 @@ class Job(ABC):
     setting: str
     row: str
     seed: int
+    keep: int | None = None
+    """Channels that TOC keeps, where it is used."""
 
     @property
     @abstractmethod

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tessera.errors import TrainingError
 from training.config import Recipe, merged
-from training.results.job import ControlJob, Job, TrainingJob
+from training.results.job import LINEAR, ControlJob, Job, TrainingJob
 
 PLANS = Path(__file__).parent / "plans"
 
@@ -21,14 +21,14 @@ Positive = Annotated[int, Field(ge=1)]
 class Plan(BaseModel):
     """One table for each of `settings`, which are laid over the `data` of the recipes; `rows` are recipes by label.
 
-    All recipes are on the same data. `keep`: channels that TOC keeps where the table says so. The controls have
-    `codes` codes, linear ones on `dims` dimensions.
+    All recipes are on the same data. `keep`: the share of a model's channels that TOC keeps where the table says so.
+    The controls have `codes` codes, linear ones on `dims` dimensions.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     title: str
-    keep: Positive
+    keep: Annotated[float, Field(gt=0, le=1)]
     codes: Positive
     dims: tuple[Positive, ...] = (8, 16)
     settings: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
@@ -72,16 +72,15 @@ class Plan(BaseModel):
                 data = merged(recipes[first].data, changes)
                 yield from self._controls(setting, data, seed)
                 for row, recipe in recipes.items():
-                    yield TrainingJob(
-                        setting, row, recipe.with_training(seed=seed).with_data(data), self.keep
-                    )
+                    keep = max(1, round(self.keep * recipe.model.dim))
+                    yield TrainingJob(setting, row, recipe.with_training(seed=seed).with_data(data), keep)
 
     def _controls(self, setting: str, data: dict[str, Any], seed: int) -> Iterator[Job]:
         widest = max(self.dims)
         yield ControlJob(setting, "unaligned k-means", seed, "unaligned k-means", widest, self.codes, data)
         for dims in self.dims:
             row = f"linear CCA, {dims} dimensions + k-means"
-            yield ControlJob(setting, row, seed, "linear CCA + k-means", dims, self.codes, data)
+            yield ControlJob(setting, row, seed, LINEAR, dims, self.codes, data)
 
 
 def plan_names() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ import numpy as np
 
 from tessera.scores import percent
 from training.evaluation.probe import Interval
-from training.results.job import Document, Job
+from training.results.job import LINEAR, ControlJob, Document, Job
 
 _HEAD = (
     "",
     "channels",
     "accuracy",
     "worst direction",
+    "over linear",
     "same modality",
     "nuisance R²",
     "perplexity",
@@ -26,42 +27,61 @@ _HEAD = (
 )
 
 
-def results_document(title: str, keep: int, jobs: Sequence[Job], runs: Path) -> Document:
+def results_document(title: str, jobs: Sequence[Job], runs: Path) -> Document:
     """Mean and 95 % interval over the seeds of everything that jobs came to, by setting and row.
 
-    A row of a model that TOC is used on has `toc` beside `all`. Only finished jobs count, and `seconds` are of those
-    that were never stopped (None: there is none).
+    A row of a model that TOC is used on has `toc` beside `all`, on `keep` channels. `lead`: by how much, in the
+    direction where it is least, a row is above the best linear control. Only finished jobs count, and `seconds` are of
+    those that were never stopped (None: there is none).
     """
     cells: dict[str, dict[str, list[Document]]] = {}
     oracles: dict[str, list[float]] = {}
+    kept: dict[str, int | None] = {}
+    linear: set[str] = set()
     for job in jobs:
         scores = job.scores(runs)
         if scores is None:
             continue
         cells.setdefault(job.setting, {}).setdefault(job.row, []).append(scores)
+        kept[job.row] = job.keep
+        if isinstance(job, ControlJob) and job.control == LINEAR:
+            linear.add(job.row)
         if scores.get("oracle") is not None:
             oracles.setdefault(job.setting, []).append(scores["oracle"])
     return {
         "title": title,
-        "keep": keep,
         "settings": {
             setting: {
                 "oracle": float(np.mean(oracles[setting])) if setting in oracles else None,
                 "chance": next(iter(rows.values()))[0]["all"]["chance"],
-                "rows": {row: _row(seeds) for row, seeds in rows.items()},
+                "rows": _led({row: _row(seeds, kept[row]) for row, seeds in rows.items()}, linear),
             }
             for setting, rows in cells.items()
         },
     }
 
 
-def _row(seeds: Sequence[Document]) -> Document:
+def _led(rows: Document, linear: Set[str]) -> Document:
+    """`rows` with the lead of each over those that are linear."""
+    controls = [row["all"]["directions"] for name, row in rows.items() if name in linear]
+    for name, row in rows.items():
+        for part in ("all", "toc"):
+            if part in row and controls and name not in linear:
+                row[part]["lead"] = min(
+                    value["mean"] - max(control[direction]["mean"] for control in controls)
+                    for direction, value in row[part]["directions"].items()
+                )
+    return rows
+
+
+def _row(seeds: Sequence[Document], keep: int | None) -> Document:
     parts: Document = {
         part: _figures([seed[part] for seed in seeds]) for part in ("all", "toc") if part in seeds[0]
     }
     known = [seed["seconds"] for seed in seeds if seed["seconds"] is not None]
     return {
         **parts,
+        "keep": keep,
         "seeds": len(seeds),
         "parameters": seeds[0]["parameters"],
         "seconds": float(np.mean(known)) if known else None,
@@ -94,12 +114,12 @@ def markdown(document: Document) -> str:
         oracle = "" if table["oracle"] is None else f", oracle on the true latents {_share(table['oracle'])}"
         lines += [f"### {setting}", "", f"{seeds} seeds, chance {_share(table['chance'])}{oracle}.", ""]
         lines += [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
-        lines += [f"| {' | '.join(cells)} |" for cells in _cells(table, document["keep"])]
+        lines += [f"| {' | '.join(cells)} |" for cells in _cells(table)]
         lines.append("")
     return "\n".join(lines)
 
 
-def _cells(table: Document, keep: int) -> Iterator[tuple[str, ...]]:
+def _cells(table: Document) -> Iterator[tuple[str, ...]]:
     for label, row in table["rows"].items():
         for part in ("all", "toc"):
             if part not in row:
@@ -108,9 +128,10 @@ def _cells(table: Document, keep: int) -> Iterator[tuple[str, ...]]:
             worst, value = min(figures["directions"].items(), key=lambda item: float(item[1]["mean"]))
             yield (
                 label if part == "all" else "",
-                "all" if part == "all" else f"TOC {keep}",
+                "all" if part == "all" else f"TOC {row['keep']}",
                 percent(figures["mean"]),
                 f"{percent(value)} ({worst.replace('->', '→')})",
+                f"{100 * figures['lead']:+.1f}" if "lead" in figures else "",
                 percent(figures["within"]),
                 "" if figures["nuisance"] is None else f"{figures['nuisance']['mean']:.2f}",
                 f"{figures['perplexity']['mean']:.0f}",

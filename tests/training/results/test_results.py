@@ -46,7 +46,7 @@ def plan(tmp_path: Path) -> Path:
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"name": name, **RECIPE}))
     document = {
         "title": "Two recipes",
-        "keep": 4,
+        "keep": 0.5,
         "codes": 8,
         "dims": [2],
         "settings": {"even": {}, "odd": {"spiked": {"nuisance_correlation": 0.9}}},
