@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +34,9 @@ class FeatureSet:
     labels: NDArray[np.int64]  # [N]: class of the clip; -1 where it has none
     segments: NDArray[np.bool_] | None = None  # [N, T, C + 1]: classes of each second, background last
     ids: tuple[str, ...] | None = None  # names of the clips
+    backbones: Mapping[Modality, str] = field(
+        default_factory=dict
+    )  # whose features they are said to be, if known
 
     def __post_init__(self) -> None:
         if (self.text is None) != (self.words is None):
@@ -66,7 +69,7 @@ class FeatureSet:
 
     def rows(self, indices: NDArray[np.int64]) -> Self:
         """The clips at `indices` i64 [B], in that order; a run of neighbours is a view, all else is a copy."""
-        parts = {name: take(array, indices) for name, array in self._arrays().items()}
+        parts: dict[str, Any] = {name: take(array, indices) for name, array in self._arrays().items()}
         ids = None if self.ids is None else tuple(self.ids[i] for i in indices)
         return replace(self, **parts, ids=ids)
 
@@ -102,7 +105,7 @@ class FeatureSet:
         return {name: array for name, array in arrays.items() if array is not None}
 
 
-_ARRAYS = tuple(field.name for field in fields(FeatureSet) if field.name != "ids")
+_ARRAYS = tuple(one.name for one in fields(FeatureSet) if one.name not in ("ids", "backbones"))
 
 
 def take(array: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[Any]:

@@ -22,6 +22,9 @@ from training.data.settings import parsed
 from training.data.spiked import SpikedData
 from training.data.store import FeatureStore
 
+DATA = "data.json"
+"""What a checkpoint that was trained on a store says of it."""
+
 
 class Source(ABC):
     """What a run is trained on."""
@@ -81,7 +84,8 @@ class _Store(Source):
     def files(self) -> dict[str, str]:
         store = self._opened
         arrays = {name: array.sha256 for name, array in sorted(store.manifest.arrays.items())}
-        files = {"data.json": json.dumps({"name": store.name, "sha256": arrays}, indent=1) + "\n"}
+        data = {"name": store.name, "features": store.manifest.features, "sha256": arrays}
+        files = {DATA: json.dumps(data, indent=1) + "\n"}
         tokenizer_json = store.tokenizer_json
         return files if tokenizer_json is None else {**files, "tokenizer.json": tokenizer_json}
 

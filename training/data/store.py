@@ -95,6 +95,7 @@ class FeatureStore:
             labels=take(self.arrays["labels"], rows),
             segments=part("segments"),
             ids=tuple(self.ids[row] for row in rows),
+            backbones=self.manifest.features,
         )
 
     def captions(self, split: str | None = None) -> Captions:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from tessera.errors import TrainingError
 from training.checkpoint import load_model
 from training.config import Recipe
+from training.data.sources import DATA
 from training.evaluation.coder import ModelCoder
 from training.evaluation.scores import Document, task_scores, whole_document
 from training.evaluation.tasks.task import Result, Task
@@ -63,6 +65,7 @@ def score_runs(
         for modality, part in task.asked_for():
             if modality in recipes[0].modalities:
                 require_width(modality, part.width(modality), recipes[0], f"the data of '{task.name}'")
+    trained_on = _trained_on(checkpoints[0])
     results: dict[str, list[Result]] = {task.name: [] for task in tasks}
     kept = 0
     for number, checkpoint in enumerate(checkpoints, start=1):
@@ -71,8 +74,11 @@ def score_runs(
         for task in tasks:
             tell(f"run {number} of {len(checkpoints)}: {task.name}")
             results[task.name].append(task.score(coder, seeds))
+    scores = {task.name: task_scores(task, results[task.name]) for task in tasks}
+    for task in tasks:
+        scores[task.name]["caption"] += "".join(_foreign(task, trained_on))
     document = whole_document(
-        {task.name: task_scores(task, results[task.name]) for task in tasks},
+        scores,
         [recipe.training.seed for recipe in recipes],
         protocol,
         {"kept_channels": kept, "toc_lambda": toc.lambda_, "toc_ratio": list(toc.ratio)},
@@ -90,3 +96,24 @@ def require_seeds_of_one_recipe(recipes: Sequence[Recipe]) -> None:
         raise TrainingError("the runs must have different seeds")
     if any(recipe.with_training(seed=0) != recipes[0].with_training(seed=0) for recipe in recipes):
         raise TrainingError("the runs are of different recipes; score them apart")
+
+
+def _trained_on(checkpoint: Path) -> dict[str, str]:
+    """By modality, whose features a model was trained on, where its checkpoint says so."""
+    try:
+        said: dict[str, str] = json.loads((checkpoint / DATA).read_text()).get("features", {})
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        raise TrainingError(f"'{checkpoint / DATA}' is damaged") from None
+    return said
+
+
+def _foreign(task: Task, trained_on: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each modality whose features are of another backbone or convention than the model knows."""
+    seen: set[tuple[str, str]] = set()
+    for modality, part in task.asked_for():
+        theirs, own = part.features.backbones.get(modality), trained_on.get(modality)
+        if theirs and own and theirs != own and (modality, theirs) not in seen:
+            seen.add((modality, theirs))
+            yield f" Mind that its {modality} is of '{theirs}'; the model was trained on '{own}'."

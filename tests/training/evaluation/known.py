@@ -73,7 +73,9 @@ def write_store(
     arrays: dict[str, NDArray[Any]] = {"audio": features, "video": features[:, :, None, None]}
     if segments:
         arrays["segments"] = features.astype(bool)
-    facts = StoreFacts(name=name, classes=tuple(f"class {i}" for i in range(CLASSES)))
+    facts = StoreFacts(
+        name=name, classes=tuple(f"class {i}" for i in range(CLASSES)), features={"audio": "one in five"}
+    )
     with StoreWriter(data / name, facts) as writer:
         chosen = None if labels is None else labels.tolist()
         writer.append(ids or [f"{name}-{i}" for i in range(len(seconds))], chosen, **arrays)

@@ -18,6 +18,7 @@ from tests.tiny import RECIPE
 from tests.training.evaluation.known import CLASSES, every_second, write_every_store, write_store
 from tests.training.small import small_recipe
 from training.checkpoint import TrainingState, save_checkpoint
+from training.data.sources import DATA
 from training.models.catalogue import build_model
 from training.randomness import seed_everything
 
@@ -187,6 +188,20 @@ def test_a_model_is_scored_by_the_slots_that_it_learnt_from(data: Path, tmp_path
         run(folder, "--tasks", "retrieval", "--data", stores, "--out", out)
         use[every_slot] = json.loads(out.read_text())["tasks"]["clotho"]["codebook"]
     assert use[False] != use[True]
+
+
+@pytest.mark.parametrize(("said", "foreign"), [("one in five", False), ("one in four", True), (None, False)])
+def test_features_of_another_convention_are_told_from_those_of_the_training(
+    said: str | None, foreign: bool, data: Path, tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path, "dcid-mean")
+    if said is not None:
+        (folder / "step-000001" / DATA).write_text(
+            json.dumps({"name": "vggsound", "features": {"audio": said}})
+        )
+    shown = run(folder, "--tasks", "ave", "--data", data, "--epochs", 1)
+    sentence = "Mind that its audio is of 'one in five'; the model was trained on 'one in four'."
+    assert (sentence in " ".join(shown.split())) == foreign
 
 
 def test_the_same_command_says_the_same(dcid: list[Path], data: Path, tmp_path: Path) -> None:

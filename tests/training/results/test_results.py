@@ -110,7 +110,7 @@ def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path
     assert "What we think of them." in text
     assert "2 seeds, chance 33.3 %, oracle on the true latents" in text
     assert text.count("| first | all |") == 2
-    assert text.count("| TOC 4 |") == 4
+    assert text.count("| TOC 8 |") == 4
     assert (out.parent / "tables-0.png").read_bytes().startswith(b"\x89PNG")
     (document,) = json.loads(out.with_suffix(".json").read_text())
     row = document["settings"]["odd"]["rows"]["first"]
@@ -120,6 +120,14 @@ def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path
     ]
     assert row["all"]["directions"]["audio -> text"]["mean"] == pytest.approx(np.mean(values))
     assert row["seeds"] == 2
+    linear = document["settings"]["odd"]["rows"]["linear CCA, 2 dimensions + k-means"]
+    leads = [
+        value["mean"] - linear["all"]["directions"][direction]["mean"]
+        for direction, value in row["all"]["directions"].items()
+    ]
+    assert row["all"]["lead"] == pytest.approx(min(leads))
+    assert "lead" not in linear["all"]
+    assert f"| {100 * min(leads):+.1f} |" in text
 
 
 def test_a_file_of_somebody_is_not_overwritten(plan: Path, tmp_path: Path) -> None:
@@ -142,7 +150,7 @@ def test_a_file_of_somebody_is_not_overwritten(plan: Path, tmp_path: Path) -> No
 def test_tables_stand_between_the_marks(plan: Path, tmp_path: Path) -> None:
     jobs = list(Plan.load(str(plan)).jobs(1))[:1]
     run_jobs(jobs, tmp_path / "runs", tmp_path, 1, QUIET)
-    document, out = results_document("x", 4, jobs, tmp_path / "runs"), tmp_path / "notes.md"
+    document, out = results_document("x", jobs, tmp_path / "runs"), tmp_path / "notes.md"
     out.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
     for command in ("first", "second"):
         write_report([document], command, out)
@@ -157,12 +165,12 @@ def test_what_a_stopped_training_took_is_not_told(plan: Path, tmp_path: Path) ->
     job = next(job for job in Plan.load(str(plan)).jobs(1) if isinstance(job, TrainingJob))
     folder, runs = job.folder(tmp_path / "runs"), tmp_path / "runs"
     job.run(runs, tmp_path)
-    (whole,) = results_document("x", 4, [job], runs)["settings"]["even"]["rows"].values()
+    (whole,) = results_document("x", [job], runs)["settings"]["even"]["rows"].values()
     assert whole["seconds"] > 0
     for left in (folder / "scores.json", *(folder / "step-000004").iterdir(), folder / "step-000004"):
         left.rmdir() if left.is_dir() else left.unlink()
     job.run(runs, tmp_path)
-    document = results_document("x", 4, [job], runs)
+    document = results_document("x", [job], runs)
     (row,) = document["settings"]["even"]["rows"].values()
     assert row == {**whole, "seconds": None}
     assert "M | - |" in markdown(document)
@@ -171,7 +179,7 @@ def test_what_a_stopped_training_took_is_not_told(plan: Path, tmp_path: Path) ->
 def test_an_unfinished_table_has_the_rows_that_are_done(plan: Path, tmp_path: Path) -> None:
     jobs = list(Plan.load(str(plan)).jobs(1))
     run_jobs(jobs[:2], tmp_path / "runs", tmp_path, 1, QUIET)
-    document = results_document("x", 4, jobs, tmp_path / "runs")
+    document = results_document("x", jobs, tmp_path / "runs")
     assert list(document["settings"]) == ["even"]
     assert list(document["settings"]["even"]["rows"]) == [job.row for job in jobs[:2]]
     assert "| unaligned k-means | all |" in markdown(document)

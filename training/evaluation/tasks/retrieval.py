@@ -124,5 +124,8 @@ def _open(name: str, store: FeatureStore, pairs: tuple[Pair, ...], settings: Set
     if any("text" in pair for pair in pairs):
         text, words, items["text"] = store.captions(split)
         labels = np.full(len(text), -1)
-        parts["text"] = Selection.whole(FeatureSet(None, None, text, words, labels), settings.every_slot)
+        parts["text"] = Selection.whole(
+            FeatureSet(None, None, text, words, labels, backbones=store.manifest.features),
+            settings.every_slot,
+        )
     return Retrieval(name, parts, items, pairs, settings)
