@@ -42,7 +42,8 @@ def results(
     require_report_path(out)
     loaded = {name: Plan.load(name) for name in plans}
     listed = {name: list(plan.jobs(seeds)) for name, plan in loaded.items()}
-    every = [job for some in listed.values() for job in some]
+    # All plans of a seed before the next: what is unfinished has every row of every table.
+    every = sorted((job for some in listed.values() for job in some), key=lambda job: job.seed)
     run_jobs(every, runs, cache, jobs, Console(stderr=True))
     command = f"tessera results {' '.join(plans)} --seeds {seeds}"
     documents = [results_document(plan.title, listed[name], runs) for name, plan in loaded.items()]
