@@ -41,7 +41,10 @@ class View:
 
 @dataclass(frozen=True)
 class Correlated:
-    """Projections of unit variance, the most correlated direction first."""
+    """Projections of unit variance, the most correlated direction first.
+
+    In a direction that a modality has no part in, its projection is zero.
+    """
 
     views: dict[Modality, View]
     correlations: Floats  # [D]: mean correlation of two modalities in each direction
@@ -87,7 +90,7 @@ class Moments:
         ends = np.cumsum([matrix.shape[1] for matrix in whitenings])[:-1]
         means = self.means
         views = {
-            m: View(means[m], matrix @ (block / np.linalg.norm(block, axis=0)))
+            m: View(means[m], matrix @ (block / np.linalg.norm(block, axis=0).clip(min=_NEGLIGIBLE)))
             for m, matrix, block in zip(self._widths, whitenings, np.split(strongest, ends), strict=True)
         }
         return Correlated(views, (variances[::-1][:dims] - 1) / (len(views) - 1))

@@ -93,6 +93,14 @@ def test_there_are_no_more_directions_than_the_narrowest_allows_and_constants_ha
     assert found.views["text"].matrix.shape == (7, dims)
 
 
+def test_a_modality_has_no_part_in_directions_that_only_another_has() -> None:
+    axes = np.tile(np.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]), (5, 1))
+    found = moments_of({"audio": axes, "text": axes[:, :1]}).correlated(3)
+    np.testing.assert_allclose(found.correlations[:2], [1, 0], atol=1e-12)
+    assert np.isfinite(found.views["text"].matrix).all()
+    assert not found.views["text"](axes[:, :1])[:, 1].any()
+
+
 def test_words_last_as_long_as_their_clip_and_pictures_are_their_mean() -> None:
     batch = {
         "audio": torch.zeros(1, 4, 1),
