@@ -57,7 +57,7 @@ class ModelConfig(_Part):
         name = "dim" if self.encoder == "published" else "width"
         if getattr(self, name) % self.heads:
             raise ValueError(f"{name} {getattr(self, name)} cannot be shared by {self.heads} heads")
-        if self.dim % 2:
+        if self.encoder == "published" and self.dim % 2:
             raise ValueError(f"dim {self.dim} cannot be shared by the two directions of the text LSTM")
         return self
 
@@ -189,7 +189,9 @@ class Recipe(_Part):
             raise ValueError(f"method '{self.method}': warm_start is for hdcid and srcid, which need it")
         if self.warm_start and (self.warm_start.mi_below is not None) != (self.method == "srcid"):
             raise ValueError("warm_start.mi_below is for srcid, which needs it")
-        if self.method in ("vq", "cmcm") and self.codebook.partners != "none":
+        if self.method == "canonical" and self.codebook.quantizer == "fsq":
+            raise ValueError("method 'canonical' has no loss that trains fsq: take vq or residual")
+        if self.method in ("vq", "cmcm", "canonical") and self.codebook.partners != "none":
             raise ValueError(f"method '{self.method}' needs codebook.partners 'none': it has no MM-EMA")
         canonical = self.model.encoder == "canonical"
         if canonical != (self.method == "canonical") and self.method != "dcid":

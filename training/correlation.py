@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from scipy.linalg import block_diag
 from torch import Tensor
 
+from tessera.errors import TrainingError
 from tessera.windows import MODALITIES, Modality
-from training.models.encoders import spread_over_time
+from training.models.encoders import spatial_mean, spread_over_time
 
 Floats = NDArray[np.float64]
 
@@ -60,7 +61,14 @@ class Moments:
         self._products: Floats = np.zeros((0, 0))
 
     def add(self, aligned: Mapping[Modality, Floats]) -> None:
-        """Take in features [P, C] of each modality, row for row at the same time."""
+        """Take in features [P, C] of each modality, row for row at the same time.
+
+        Raises:
+            TrainingError: one is no finite number.
+        """
+        for modality, features in aligned.items():
+            if not np.isfinite(features).all():
+                raise TrainingError(f"the {modality} features hold a number that is not finite")
         rows = np.concatenate([*aligned.values()], axis=1)
         if not self._count:
             self._widths = {m: features.shape[1] for m, features in aligned.items()}
@@ -76,8 +84,9 @@ class Moments:
 
     @property
     def deviations(self) -> dict[Modality, Floats]:
-        """Standard deviations [C] of each modality."""
-        return self._split(np.sqrt(np.diag(self._covariance).clip(min=0)))
+        """Standard deviations [C] of each modality; zero where what varies is noise of rounding."""
+        squares, variances = np.diag(self._products) / self._count, np.diag(self._covariance)
+        return self._split(np.sqrt(np.where(variances > _NEGLIGIBLE * squares, variances, 0)))
 
     def correlated(self, dims: int) -> Correlated:
         """The `dims` directions that correlate most between modalities, or as many as there are."""
@@ -90,7 +99,7 @@ class Moments:
         ends = np.cumsum([matrix.shape[1] for matrix in whitenings])[:-1]
         means = self.means
         views = {
-            m: View(means[m], matrix @ (block / np.linalg.norm(block, axis=0).clip(min=_NEGLIGIBLE)))
+            m: View(means[m], matrix @ _normalised(block))
             for m, matrix, block in zip(self._widths, whitenings, np.split(strongest, ends), strict=True)
         }
         return Correlated(views, (variances[::-1][:dims] - 1) / (len(views) - 1))
@@ -106,6 +115,12 @@ class Moments:
         return dict(zip(self._widths, np.split(values, ends), strict=True))
 
 
+def _normalised(directions: Floats) -> Floats:
+    """Columns of unit length; those that are noise of rounding are zero."""
+    lengths = np.linalg.norm(directions, axis=0)
+    return np.where(lengths > _NEGLIGIBLE, directions / lengths.clip(min=_NEGLIGIBLE), 0)
+
+
 def whitening_matrix(covariance: Floats, dims: int) -> Floats:
     """The `dims` principal components [C, D] of [C, C], or as many as there are, scaled to unit variance."""
     variances, directions = np.linalg.eigh(covariance)
@@ -119,9 +134,7 @@ def aligned_features(batch: Mapping[str, Tensor], modalities: Sequence[str]) -> 
 
     Pictures are seen by their spatial mean, and words last as long as their clip.
     """
-    features = {
-        m: batch[m].mean(dim=(2, 3)) if m == "video" else batch[m] for m in MODALITIES if m in modalities
-    }
+    features = {m: spatial_mean(batch[m]) for m in MODALITIES if m in modalities}
     time = next((x.shape[1] for m, x in features.items() if m != "text"), None)
     if time is not None and "text" in features:
         features["text"] = spread_over_time(features["text"], batch.get("text_mask"), time)

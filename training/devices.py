@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -49,19 +47,6 @@ def open_fabric(config: TrainingConfig, device: str = "auto", devices: int = 1) 
     if local * nodes > 1:
         fabric.launch()
     return fabric
-
-
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Numbers below the normal range are zeros: a processor is many times slower at them.
-
-    Sharp contrasts are full of them: a softmax over hundreds of far-away segments.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
 
 
 def _require_devices(device: str, count: int) -> None:

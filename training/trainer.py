@@ -22,7 +22,7 @@ from training.checkpoint import (
     save_checkpoint,
 )
 from training.config import Recipe, TrainingConfig
-from training.devices import flushed_denormals, open_fabric
+from training.devices import open_fabric
 from training.distributed import all_reduce_sum, rank
 from training.journal import Journal
 from training.loop import Loop, own_batch
@@ -75,13 +75,15 @@ def train(
     console = console or Console(stderr=True, quiet=rank() > 0)
     if not resume and any(run.glob("step-*")):
         raise TrainingError(f"'{run}' holds a run already: go on with --resume, or choose another folder")
-    if not resume:
-        task.start(_spread_batches(dataset, recipe))
+    if not resume and rank() == 0:
+        # The others are given the weights of the first when the loop wraps the model.
+        with console.status("looking at the clips"):
+            task.start(_spread_batches(dataset, recipe))
     loop = Loop(task, recipe, fabric, console)
     extra = extra_files or {}
     first = _resumed(loop, resume if isinstance(resume, Path) else run, extra) if resume else 0
     journal = Journal(run, recipe, first, console)
-    with journal, flushed_denormals(), _progress(console, config, first) as show, StopSignal() as stop:
+    with journal, _progress(console, config, first) as show, StopSignal() as stop:
         for step in range(first, config.steps):
             indices = own_batch(sampled_indices(len(dataset), step, config), config.accumulate)
             batch = fabric.to_device(dict(dataset.batch(indices)))

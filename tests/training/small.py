@@ -47,7 +47,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "fcid-coarse-av": {"method": "fcid", "half": "coarse", "modalities": ["audio", "video"]},
     "vq": {"method": "vq", "codebook": {"partners": "none"}},
     "cmcm": {"method": "cmcm", "codebook": {"partners": "none"}},
-    "canonical": {"method": "canonical", "model": {"encoder": "canonical", "width": 12}},
+    "canonical": {
+        "method": "canonical",
+        "model": {"encoder": "canonical", "width": 12},
+        "codebook": {"partners": "none"},
+    },
     "canonical-residual": {
         "method": "canonical",
         "model": {"encoder": "canonical", "width": 12},

@@ -54,7 +54,18 @@ def test_the_paper_recipe_makes_the_released_choices_and_the_default_ours() -> N
             {"half": "fine", "modalities": ["audio", "text"]},
             "recipe: the document: the fine half of fcid is for audio and video",
         ),
-        ({"method": "canonical"}, "recipe: the document: model.encoder 'canonical' is for canonical, which"),
+        (
+            {"method": "canonical", "model": {"encoder": "canonical"}, "codebook": {"quantizer": "fsq"}},
+            "recipe: the document: method 'canonical' has no loss that trains fsq: take vq or residual",
+        ),
+        (
+            {"method": "canonical", "model": {"encoder": "canonical"}},
+            "recipe: the document: method 'canonical' needs codebook.partners 'none'",
+        ),
+        (
+            {"method": "canonical", "codebook": {"partners": "none"}},
+            "recipe: the document: model.encoder 'canonical' is for canonical, which",
+        ),
         ({"model": {"encoder": "canonical"}}, "recipe: the document: model.encoder 'canonical' is for"),
         (
             {"method": "dcid", "model": {"encoder": "canonical", "width": 10}},

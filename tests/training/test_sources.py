@@ -75,7 +75,7 @@ def test_a_rewritten_store_is_told_from_the_one_before(tmp_path: Path) -> None:
         write_store(tmp_path / str(len(files)), "ave", seconds)
         files.append(open_source({"store": str(tmp_path / str(len(files)) / "ave")}).files())
     assert files[0] == files[1]
-    assert files[0].keys() == files[2].keys() == {"data.json"}
+    assert files[0].keys() == files[2].keys() == {"data.json", "features.json"}
     assert files[0] != files[2]
 
 

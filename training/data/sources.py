@@ -22,8 +22,8 @@ from training.data.settings import parsed
 from training.data.spiked import SpikedData
 from training.data.store import FeatureStore
 
-DATA = "data.json"
-"""What a checkpoint that was trained on a store says of it."""
+FEATURES = "features.json"
+"""Beside a checkpoint: by modality, the backbone whose features it was trained on."""
 
 
 class Source(ABC):
@@ -84,8 +84,10 @@ class _Store(Source):
     def files(self) -> dict[str, str]:
         store = self._opened
         arrays = {name: array.sha256 for name, array in sorted(store.manifest.arrays.items())}
-        data = {"name": store.name, "features": store.manifest.features, "sha256": arrays}
-        files = {DATA: json.dumps(data, indent=1) + "\n"}
+        files = {
+            "data.json": json.dumps({"name": store.name, "sha256": arrays}, indent=1) + "\n",
+            FEATURES: json.dumps(store.manifest.features, indent=1) + "\n",
+        }
         tokenizer_json = store.tokenizer_json
         return files if tokenizer_json is None else {**files, "tokenizer.json": tokenizer_json}
 

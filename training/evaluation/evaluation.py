@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from tessera.errors import TrainingError
 from training.checkpoint import load_model
 from training.config import Recipe
-from training.data.sources import DATA
+from training.data.sources import FEATURES
 from training.evaluation.coder import ModelCoder
 from training.evaluation.scores import Document, task_scores, whole_document
 from training.evaluation.tasks.task import Result, Task
@@ -65,7 +65,7 @@ def score_runs(
         for modality, part in task.asked_for():
             if modality in recipes[0].modalities:
                 require_width(modality, part.width(modality), recipes[0], f"the data of '{task.name}'")
-    trained_on = _trained_on(checkpoints[0])
+    trained_on = [_trained_on(checkpoint) for checkpoint in checkpoints]
     results: dict[str, list[Result]] = {task.name: [] for task in tasks}
     kept = 0
     for number, checkpoint in enumerate(checkpoints, start=1):
@@ -101,19 +101,20 @@ def require_seeds_of_one_recipe(recipes: Sequence[Recipe]) -> None:
 def _trained_on(checkpoint: Path) -> dict[str, str]:
     """By modality, whose features a model was trained on, where its checkpoint says so."""
     try:
-        said: dict[str, str] = json.loads((checkpoint / DATA).read_text()).get("features", {})
+        return TypeAdapter(dict[str, str]).validate_json((checkpoint / FEATURES).read_bytes())
     except FileNotFoundError:
         return {}
-    except ValueError:
-        raise TrainingError(f"'{checkpoint / DATA}' is damaged") from None
-    return said
+    except ValidationError:
+        raise TrainingError(f"'{checkpoint / FEATURES}' is damaged") from None
 
 
-def _foreign(task: Task, trained_on: Mapping[str, str]) -> Iterator[str]:
-    """A sentence for each modality whose features are of another backbone or convention than the model knows."""
-    seen: set[tuple[str, str]] = set()
-    for modality, part in task.asked_for():
-        theirs, own = part.features.backbones.get(modality), trained_on.get(modality)
-        if theirs and own and theirs != own and (modality, theirs) not in seen:
-            seen.add((modality, theirs))
-            yield f" Mind that its {modality} is of '{theirs}'; the model was trained on '{own}'."
+def _foreign(task: Task, runs: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """A sentence for each modality whose features are of another backbone or convention than a model knows."""
+    pairs = {
+        (modality, theirs, own): None
+        for modality, part in task.asked_for()
+        for run in runs
+        if (theirs := part.features.backbones.get(modality)) and (own := run.get(modality)) and theirs != own
+    }
+    for modality, theirs, own in pairs:
+        yield f" Mind that its {modality} is of '{theirs}'; the model was trained on '{own}'."

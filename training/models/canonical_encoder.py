@@ -14,12 +14,17 @@ from torch import Tensor, nn
 
 from training.config import ModelConfig
 from training.correlation import Moments, aligned_features
+from training.models.encoders import spatial_mean
 from training.models.task import Batch
+from training.quantizers.precision import without_autocast
 
 Floats = NDArray[np.float64]
 
 # A direction in which modalities agree entirely would drown all others.
 _MOST_CORRELATED = 0.99
+
+# Of a random start, for directions in which nothing correlates.
+_FAINT = 0.1
 
 
 class CanonicalEncoder(nn.Module):
@@ -49,34 +54,35 @@ class CanonicalEncoder(nn.Module):
     def start(self, mean: Floats, deviation: Floats, matrix: Floats) -> None:
         """Start as the projection (x - mean) @ matrix, [C] and [C, up to D]; the transformer sees x standardised.
 
-        Directions that `matrix` lacks start at zero.
+        Directions that `matrix` lacks or has as zeros stay random and faint: zeros in all modalities would stay zeros.
         """
-        self.projection.weight.zero_()
-        self.projection.bias.zero_()
-        found = matrix.shape[1]
-        self.projection.weight[:found] = torch.from_numpy(matrix.T)
-        self.projection.bias[:found] = -torch.from_numpy(mean @ matrix)
-        self.entry.weight /= torch.from_numpy(np.where(deviation > 0, deviation, 1))
-        offset: Tensor = self.entry.weight.double() @ torch.from_numpy(mean)
-        self.entry.bias.sub_(offset)
+        scale = torch.from_numpy(np.where(deviation > 0, deviation, 1))
+        for layer, faint in ((self.projection, _FAINT), (self.entry, 1.0)):
+            layer.weight.copy_(faint * layer.weight.double() / scale)
+        found = torch.from_numpy(np.flatnonzero(matrix.any(axis=0)))
+        self.projection.weight[found] = torch.from_numpy(matrix.T).to(self.projection.weight)[found]
+        for layer in (self.projection, self.entry):
+            layer.bias.copy_(-layer.weight.double() @ torch.from_numpy(mean))
 
     def forward(self, x_BTC: Tensor, mask_BT: Tensor | None = None) -> Tensor:
         """[B, T, C], or maps [B, T, G, G, C] -> [B, T, D]; segments where `mask` is False are not attended to."""
-        if x_BTC.dim() == 5:
-            x_BTC = x_BTC.mean(dim=(2, 3))
+        x_BTC = spatial_mean(x_BTC)
         padding_BT = None if mask_BT is None else ~mask_BT
         h_BTH: Tensor = self.entry(x_BTC)
         for layer in self.layers:
             h_BTH = layer(h_BTH, src_key_padding_mask=padding_BT)
-        z_BTD: Tensor = self.projection(x_BTC) + self.exit(self.norm(h_BTH))
+        added_BTD: Tensor = self.exit(self.norm(h_BTH))
+        # Whitening makes much of small differences, which half precision would round away.
+        with without_autocast(x_BTC.device):
+            z_BTD: Tensor = self.projection(x_BTC.to(self.projection.weight.dtype)) + added_BTD
         return z_BTD
 
 
 def start_encoders(encoders: nn.ModuleDict, clips: Iterable[Batch], config: ModelConfig) -> None:
     """Start the encoders of all modalities as the canonical correlation analysis of `clips`, if `config` says so.
 
-    A direction of correlation r is scaled by sqrt(r / (1 - r)), its signal to noise: Euclidean distances then count
-    what modalities share.
+    A direction of correlation r is scaled by sqrt(r / (1 - r^2)): of Gaussian vectors of unit variance, products are
+    then the cross terms of the log density of one given the other, and distances count what modalities share.
     """
     if config.start == "random":
         return
@@ -85,7 +91,7 @@ def start_encoders(encoders: nn.ModuleDict, clips: Iterable[Batch], config: Mode
         moments.add(aligned_features(batch, [*encoders]))
     found = moments.correlated(config.dim)
     shared = found.correlations.clip(0, _MOST_CORRELATED)
-    weights = np.sqrt(shared / (1 - shared))
+    weights = np.sqrt(shared / (1 - shared**2))
     deviations = moments.deviations
     for modality, view in found.views.items():
         encoder = encoders[modality]

@@ -23,7 +23,14 @@ from training.losses.club import ClubNet, club_bound, club_likelihood_loss, rele
 from training.losses.cpc import Predictor, cross_cpc_loss
 from training.models.canonical_encoder import CanonicalEncoder
 from training.models.decoders import VectorDecoder, VideoDecoder
-from training.models.encoders import ReluLinear, TemporalBlock, VideoPooling, VideoSpecific, spread_over_time
+from training.models.encoders import (
+    ReluLinear,
+    TemporalBlock,
+    VideoPooling,
+    VideoSpecific,
+    spatial_mean,
+    spread_over_time,
+)
 from training.models.task import Losses
 
 Vectors = Mapping[str, Tensor]
@@ -107,8 +114,8 @@ class Disentangling(nn.Module):
 
     def _vectors(self, modality: Modality, features: Tensor) -> Tensor:
         """Pictures are seen as their mean where the recipe spares the convolutions."""
-        if modality == "video" and self.pictures and not self.maps and features.dim() == 5:
-            return features.mean(dim=(2, 3))
+        if modality == "video" and self.pictures and not self.maps:
+            return spatial_mean(features)
         return features
 
     def _specific(self, modality: Modality, features: Tensor) -> tuple[Tensor, Tensor]:

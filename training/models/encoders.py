@@ -47,7 +47,7 @@ class VideoPooling(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Maps [B, T, G, G, C], or their spatial mean [B, T, C] -> [B, T, C]."""
-        mean_BTC = maps.mean(dim=(2, 3)) if maps.dim() == 5 else maps
+        mean_BTC = spatial_mean(maps)
         gate_BTC = torch.sigmoid(self.excite(F.relu(self.squeeze(mean_BTC))))
         return self.cells * mean_BTC * (1 + gate_BTC)
 
@@ -122,6 +122,11 @@ class TextLSTM(nn.Module):
         lengths = mask_BS.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(words_BSC, lengths, batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=words_BSC.shape[1])[0]
+
+
+def spatial_mean(features: Tensor) -> Tensor:
+    """Maps [B, T, G, G, C] -> their mean over the cells [B, T, C]; vectors [B, T, C] stay as they are."""
+    return features.mean(dim=(2, 3)) if features.dim() == 5 else features
 
 
 def spread_over_time(z_BSD: Tensor, mask_BS: Tensor | None, time: int) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tessera.windows import Modality
 from training.config import Recipe
 from training.losses.commitment import commitment_loss
-from training.models.encoders import TemporalBlock, VideoPooling, spread_over_time
+from training.models.encoders import TemporalBlock, VideoPooling, spatial_mean, spread_over_time
 from training.models.segment_task import SegmentTask, codebook_metrics, input_dims, trained
 from training.models.task import Batch, Losses
 from training.quantizers.quantizer import Quantized
@@ -62,9 +62,7 @@ class VQ(SegmentTask[VQState]):
         latents: dict[str, Tensor] = {
             m: self._latents(m, x, mask if m == "text" else None) for m, x in features.items()
         }
-        inputs: dict[str, Tensor] = {
-            m: x.mean(dim=(2, 3)) if x.dim() == 5 else x for m, x in features.items()
-        }
+        inputs: dict[str, Tensor] = {m: spatial_mean(x) for m, x in features.items()}
         if "text" in features:
             time = next(x.shape[1] for m, x in features.items() if m != "text")
             for vectors in (latents, inputs):

@@ -43,8 +43,11 @@ class Job(ABC):
     setting: str
     row: str
     seed: int
-    keep: int | None = None
-    """Channels that TOC keeps, where it is used."""
+
+    @property
+    def kept(self) -> int | None:
+        """Channels that TOC keeps, where it is used."""
+        return None
 
     @property
     @abstractmethod
@@ -93,6 +96,11 @@ class TrainingJob(Job):
     def seed(self) -> int:  # type: ignore[override]
         """Of the training."""
         return self.recipe.training.seed
+
+    @property
+    def kept(self) -> int:
+        """As `keep` says."""
+        return self.keep
 
     @property
     def settings(self) -> Document:

@@ -43,7 +43,7 @@ def results_document(title: str, jobs: Sequence[Job], runs: Path) -> Document:
         if scores is None:
             continue
         cells.setdefault(job.setting, {}).setdefault(job.row, []).append(scores)
-        kept[job.row] = job.keep
+        kept[job.row] = job.kept
         if isinstance(job, ControlJob) and job.control == LINEAR:
             linear.add(job.row)
         if scores.get("oracle") is not None:

@@ -18,7 +18,7 @@ from tests.tiny import RECIPE
 from tests.training.evaluation.known import CLASSES, every_second, write_every_store, write_store
 from tests.training.small import small_recipe
 from training.checkpoint import TrainingState, save_checkpoint
-from training.data.sources import DATA
+from training.data.sources import FEATURES
 from training.models.catalogue import build_model
 from training.randomness import seed_everything
 
@@ -196,12 +196,20 @@ def test_features_of_another_convention_are_told_from_those_of_the_training(
 ) -> None:
     folder = write_run(tmp_path, "dcid-mean")
     if said is not None:
-        (folder / "step-000001" / DATA).write_text(
-            json.dumps({"name": "vggsound", "features": {"audio": said}})
-        )
+        (folder / "step-000001" / FEATURES).write_text(json.dumps({"audio": said}))
     shown = run(folder, "--tasks", "ave", "--data", data, "--epochs", 1)
     sentence = "Mind that its audio is of 'one in five'; the model was trained on 'one in four'."
     assert (sentence in " ".join(shown.split())) == foreign
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', '{"audio": null}', "{"])
+def test_a_checkpoint_that_says_nonsense_of_its_features_is_named(
+    text: str, data: Path, tmp_path: Path
+) -> None:
+    folder = write_run(tmp_path, "dcid-mean")
+    (folder / "step-000001" / FEATURES).write_text(text)
+    with pytest.raises(TrainingError, match=r"step-000001/features.json' is damaged"):
+        run(folder, "--tasks", "ave", "--data", data)
 
 
 def test_the_same_command_says_the_same(dcid: list[Path], data: Path, tmp_path: Path) -> None:
