@@ -48,6 +48,7 @@ __all__ = [
     "Toc",
     "VideoSpec",
     "graph_metadata",
+    "parse_manifest",
     "sha256_of",
 ]
 
@@ -83,7 +84,7 @@ class Bundle:
             raw = (root / MANIFEST).read_bytes()
         except OSError:
             raise BundleError(f"'{root}' is not a bundle: it has no readable {MANIFEST}") from None
-        bundle = cls(root, _parse_manifest(raw), f"sha256:{sha256_of(raw)}")
+        bundle = cls(root, parse_manifest(raw), f"sha256:{sha256_of(raw)}")
         bundle.verify()
         return bundle
 
@@ -173,7 +174,12 @@ def graph_metadata(
     return metadata if schema_version == 1 else {**metadata, "tessera.precision": precision}
 
 
-def _parse_manifest(raw: bytes) -> Manifest:
+def parse_manifest(raw: bytes) -> Manifest:
+    """The manifest in the file `raw`.
+
+    Raises:
+        BundleError: it is not one, or of another schema version.
+    """
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from tessera.bundle import DEMO, Bundle, Manifest
 from tessera.clips import Clip, MediaClip, ReadyClip
 from tessera.codes import Encoding
 from tessera.errors import InputError
+from tessera.hub import SCHEME, fetch
 from tessera.limits import Limits, Truncate
 from tessera.media import Excerpt, probe, read_audio, read_video
 from tessera.runtime import Device, Graph
@@ -65,7 +66,12 @@ class Tokenizer:
         threads: int | None = None,
         limits: Limits | None = None,
     ) -> Self:
-        """The tokenizer of the bundle in folder `bundle`; without one, of the demo bundle inside the package."""
+        """The tokenizer of the bundle in folder `bundle`; without one, of the demo bundle inside the package.
+
+        `hf://owner/name@revision` is a bundle on the Hugging Face hub (extra `hub`); the revision may be left out.
+        """
+        if isinstance(bundle, str) and bundle.startswith(SCHEME):
+            bundle = fetch(bundle)
         return cls(Bundle.load(bundle or DEMO), device=device, threads=threads, limits=limits)
 
     @property
