@@ -206,7 +206,7 @@ def _require_free(folder: Path, model: _Model, version: int) -> None:
     config, file = folder / CONFIG, folder / str(version) / model.file
     if config.exists() and f'"{_OWNER}"' not in config.read_text(errors="replace"):
         raise BundleError(f"the repository has a model '{model.name}' that is not of a bundle")
-    others = set(file.parent.iterdir()) - {file} if file.parent.exists() else set()
+    others = [path for path in file.parent.glob("[!.]*") if path != file]
     if others or (file.exists() and file.read_bytes() != model.data):
         raise BundleError(
             f"the repository has another version {version} of '{model.name}'; choose the next --version"

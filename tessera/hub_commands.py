@@ -24,9 +24,9 @@ def pull(
     ] = None,
 ) -> None:
     """Get a bundle from the Hugging Face hub, or from its local cache, and verify it. HF_TOKEN is the token."""
-    from tessera.hub import pull
+    from tessera import hub
 
-    bundle = pull(repo, out, revision)
+    bundle = hub.pull(repo, out, revision)
     print(f"{out}: {bundle.manifest.name}, {bundle.revision}")
 
 
@@ -39,6 +39,6 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="Nobody else may see the repository.")] = False,
 ) -> None:
     """Put a bundle into a repository of the Hugging Face hub, as one commit. HF_TOKEN is the token."""
-    from tessera.hub import push
+    from tessera import hub
 
-    print(push(bundle, repo, revision, private=private))
+    print(hub.push(bundle, repo, revision, private=private))
