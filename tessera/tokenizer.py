@@ -129,7 +129,7 @@ class Tokenizer:
         return self._encode(self.open_features(modality, features))
 
     def detokenize(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The embeddings [N, Q] of `codes` [N, L].
+        """The embeddings [N, Q] of `codes` [N, L]; rows of the levels of a residual quantiser add up.
 
         Raises:
             InputError: `code_out_of_range`, or `invalid_value` for another number of levels.
@@ -146,7 +146,10 @@ class Tokenizer:
                     limit=len(table) - 1,
                     actual=int(outside[0]),
                 )
-        return np.concatenate([table[codes[:, level]] for level, table in enumerate(tables)], axis=1)
+        rows = [table[codes[:, level]] for level, table in enumerate(tables)]
+        depth = self.manifest.depth
+        parts = [np.sum(rows[first : first + depth], axis=0) for first in range(0, len(rows), depth)]
+        return np.concatenate(parts, axis=1)
 
     def open(
         self,
@@ -180,9 +183,12 @@ class Tokenizer:
         return ReadyClip("text", windows, truncated=cut)
 
     def open_features(self, modality: Modality, features: NDArray[np.float32]) -> Clip:
-        """Backbone features [N, ...] of one clip; they enter behind the backbone."""
+        """Backbone features [N, ...] of one clip; they enter behind the backbone. Maps do where means are seen."""
         self._require(modality)
         expected = self.feature_shape(modality)
+        if modality == "video" and len(expected) == 1 and features.ndim == 4:
+            # The model sees no more of a map than its mean.
+            features = features.mean(axis=(1, 2), dtype=np.float32)
         if features.shape[1:] != expected or not len(features):
             raise InputError(
                 "invalid_value",
