@@ -37,7 +37,7 @@ def backbone(spec: AudioSpec | VideoSpec | TextSpec) -> Traced:
         return Traced(
             Signature(
                 {"frames": (BATCH, TIME, *[FIXED] * len(frame))},
-                {"features": ("batch", "time", spec.grid, spec.grid, spec.feature_dim)},
+                {"features": ("batch", "time", *feature_shape(spec))},
             ),
             {"frames": torch.zeros(_BATCH, _TIME, *frame, dtype=torch.uint8)},
         )
@@ -76,6 +76,6 @@ def codes(spec: AudioSpec | VideoSpec | TextSpec, levels: int, kept: int, clip_c
 
 def feature_shape(spec: AudioSpec | VideoSpec | TextSpec) -> tuple[int, ...]:
     """Shape of the features of one segment."""
-    if isinstance(spec, VideoSpec):
+    if isinstance(spec, VideoSpec) and spec.grid is not None:
         return spec.grid, spec.grid, spec.feature_dim
     return (spec.feature_dim,)
