@@ -16,6 +16,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from tessera.windows import MODALITIES, Modality
 
+Precision = Literal["fp32", "fp16"]
+"""What the encoders of the codes graphs compute in; distances and codes are always decided in fp32."""
+
 SCHEMA_VERSION = 2
 """What is written; version 1, which says less, is read too."""
 
@@ -116,9 +119,9 @@ class BackboneParity(_Part):
 
 
 class ModalityParity(_Part):
-    """How ONNX Runtime agreed with torch on one modality, as the bundle is served.
+    """How ONNX Runtime agreed with torch on one modality, as the bundle is served; of half precision, with full precision.
 
-    `optimization`: the same at each level of its graph optimisation. `alone`: windows one by one against windows in a
+    `segments` counts codes, of segments and of clips. `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
     batch. `padded`: windows of their own length against longer ones whose rest is masked, or empty as in training.
     `peak_memory_mb`: what a process took to load a graph and run one window of ten segments.
     """
@@ -193,7 +196,7 @@ class Manifest(_Part):
     licence: str
     quantizer: Literal["vq", "residual", "fsq"] = "vq"
     depth: int = Field(1, ge=1)
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Precision = "fp32"
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
