@@ -28,9 +28,9 @@ class ExportedBackbone:
     """What an export needs of the backbone of one modality.
 
     `module` is called by keyword with the inputs that the signature of `spec` has. `files` go into the bundle by name.
-    `provenance` goes into its manifest: `backbone` is what a feature store says of the same features, `files` the sha256
-    of each file of weights and words by its name. `step` is how far apart features lie that the backbone rounds, None
-    where it does not: at the edge between two, runtimes may differ by one.
+    `provenance` goes into its manifest: `backbone` is what a feature store says of the same features, `files` are the
+    sha256 of weights and words by the name of their file. `step` is how far apart features lie that the backbone
+    rounds, None where it does not: at the edge between two, runtimes may differ by one.
     """
 
     module: nn.Module
@@ -53,9 +53,7 @@ class SpatialMeans(nn.Module):
         return maps_BTGGC.mean(dim=(2, 3))
 
 
-def open_backbones(
-    choices: Mapping[Modality, Choice], video_maps: bool
-) -> dict[Modality, ExportedBackbone]:
+def open_backbones(choices: Mapping[Modality, Choice], video_maps: bool) -> dict[Modality, ExportedBackbone]:
     """The backbones of `choices`, one a modality, ready to export.
 
     `video_maps`: the codes of video depend on more of a feature map than its spatial mean.

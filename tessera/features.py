@@ -23,8 +23,6 @@ def run_backbone(graph: Graph, batch: Mapping[str, NDArray[np.generic]]) -> dict
     # A backbone for pictures sees each segment by itself, so it need not know which window it is of.
     segments = frames.reshape(windows * time, 1, *picture)
     size = max(1, _PIXELS // math.prod(picture[:3]))
-    parts = [
-        graph.run({"frames": segments[i : i + size]})["features"] for i in range(0, len(segments), size)
-    ]
+    parts = [graph.run({"frames": segments[i : i + size]})["features"] for i in range(0, len(segments), size)]
     features = np.concatenate(parts)
     return {"features": features.reshape(windows, time, *features.shape[2:])}

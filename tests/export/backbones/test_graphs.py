@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx, tensor_specs
+from export.onnx import BATCH, TIME, Signature, export_onnx, tensor_specs
 from tessera.bundle import AudioSpec, TextSpec, TimeGrid, VideoSpec
 from tessera.limits import Limits
 from tessera.media import read_audio, read_video
