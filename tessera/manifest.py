@@ -83,12 +83,14 @@ class VideoSpec(_Part):
 class TextSpec(_Part):
     """The word slots a text backbone takes; one slot is one word, averaged over its tokens.
 
+    `words` is the file of the bundle that lists the token ids of the words that fill a slot; None where all words do.
     `slots` is how many of them the model sees at once, empty ones as zeros; None where it sees the words alone.
     """
 
     backbone: str
     feature_dim: int
     slots: int | None = None
+    words: str | None = None
 
 
 class Comparison(_Part):

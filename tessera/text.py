@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Protocol
 
 from tokenizers import Tokenizer as PieceTokenizer
 
-from tessera.bundle import TimeGrid
+from tessera.bundle import Bundle, TimeGrid
 from tessera.errors import BundleError, InputError
 from tessera.limits import Limits, Truncate
 from tessera.text_windows import EveryWord, ListedWords
 from tessera.windows import Window
+
+TOKENIZER = "tokenizer.json"
 
 
 class _Cutter(Protocol):
@@ -52,3 +55,32 @@ class WordSlots:
         if not windows:
             raise InputError("empty_input", self._cutter.nothing)
         return windows, too_long
+
+
+def bundle_words(bundle: Bundle) -> WordSlots:
+    """What cuts the texts that `bundle` reads.
+
+    Raises:
+        BundleError: its tokeniser or its list of words is missing or none.
+    """
+    manifest = bundle.manifest
+    listed = None
+    if manifest.text is not None and manifest.text.words is not None:
+        listed = _token_ids(_file(bundle, manifest.text.words), manifest.text.words)
+    return WordSlots(_file(bundle, TOKENIZER), manifest.time_grid, listed)
+
+
+def _file(bundle: Bundle, name: str) -> bytes:
+    if name not in bundle.manifest.files:
+        raise BundleError(f"the bundle reads text, but its manifest names no {name}")
+    return bundle.file(name)
+
+
+def _token_ids(data: bytes, name: str) -> frozenset[int]:
+    try:
+        ids = json.loads(data)
+    except ValueError:
+        ids = None
+    if not isinstance(ids, list) or not ids or not all(type(number) is int for number in ids):
+        raise BundleError(f"{name} is no list of token ids")
+    return frozenset(ids)
