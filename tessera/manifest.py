@@ -16,7 +16,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from tessera.windows import MODALITIES, Modality
 
-SCHEMA_VERSION = 2
+Precision = Literal["fp32", "fp16"]
+"""What the encoders of the codes graphs compute in; distances and codes are always decided in fp32."""
+
+SCHEMA_VERSION: Literal[2] = 2
 """What is written; version 1, which says less, is read too."""
 
 
@@ -80,12 +83,14 @@ class VideoSpec(_Part):
 class TextSpec(_Part):
     """The word slots a text backbone takes; one slot is one word, averaged over its tokens.
 
+    `words` is the file of the bundle that lists the token ids of the words that fill a slot; None where all words do.
     `slots` is how many of them the model sees at once, empty ones as zeros; None where it sees the words alone.
     """
 
     backbone: str
     feature_dim: int
     slots: int | None = None
+    words: str | None = None
 
 
 class Comparison(_Part):
@@ -106,17 +111,17 @@ class Comparison(_Part):
 
 
 class BackboneParity(_Part):
-    """How a backbone graph agreed with torch: the largest difference of a feature, and the largest feature."""
+    """How a backbone graph agreed with torch: the largest difference of a feature."""
 
     segments: int
     max_abs: float
-    largest: float
 
 
 class ModalityParity(_Part):
     """How ONNX Runtime agreed with torch on one modality, as the bundle is served.
 
-    `optimization`: the same at each level of its graph optimisation. `alone`: windows one by one against windows in a
+    `segments` counts codes, of segments and of clips. Half precision is compared with full precision.
+    `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
     batch. `padded`: windows of their own length against longer ones whose rest is masked, or empty as in training.
     `peak_memory_mb`: what a process took to load a graph and run one window of ten segments.
     """
@@ -191,7 +196,7 @@ class Manifest(_Part):
     licence: str
     quantizer: Literal["vq", "residual", "fsq"] = "vq"
     depth: int = Field(1, ge=1)
-    precision: Literal["fp32", "fp16"] = "fp32"
+    precision: Precision = "fp32"
 
     @property
     def modalities(self) -> tuple[Modality, ...]:

@@ -16,11 +16,12 @@ from tessera.bundle import DEMO, Bundle, Manifest
 from tessera.clips import Clip, MediaClip, ReadyClip
 from tessera.codes import Encoding
 from tessera.errors import InputError
+from tessera.features import run_backbone
 from tessera.hub import SCHEME, fetch
 from tessera.limits import Limits, Truncate
 from tessera.media import Excerpt, probe, read_audio, read_video
 from tessera.runtime import Device, Graph
-from tessera.text import WordSlots
+from tessera.text import bundle_words
 from tessera.windows import Modality, Window, WindowCodes
 
 _BATCH_WINDOWS = 8
@@ -53,9 +54,7 @@ class Tokenizer:
         self.bundle = bundle
         self.limits = limits or Limits()
         self._graphs = {name: Graph(bundle.graph(name), device, threads) for name in bundle.manifest.graphs}
-        self._words = (
-            WordSlots(bundle.file("tokenizer.json"), self.manifest.time_grid) if self.manifest.text else None
-        )
+        self._words = bundle_words(bundle) if self.manifest.text else None
 
     @classmethod
     def load(
@@ -233,7 +232,7 @@ class Tokenizer:
         modality, stage, _ = windows[0].key
         batch = {name: np.stack([w.inputs[name] for w in windows]) for name in windows[0].inputs}
         if stage == "media":
-            batch = self._graphs[f"{modality}.backbone"].run(batch)
+            batch = run_backbone(self._graphs[f"{modality}.backbone"], batch)
         outputs = self._graphs[f"{modality}.codes"].run(batch)
         return [
             WindowCodes(**{name: array[i] for name, array in outputs.items()}) for i in range(len(windows))
@@ -267,7 +266,8 @@ class Tokenizer:
             shape = (1, spec.frames_per_segment, spec.height, spec.width, 3)
             self.run([Window("video", {"frames": np.zeros(shape, np.uint8)}, 1)])
         if manifest.text:
-            self.encode_text("warm up")
+            word = np.zeros(1, np.int64), np.ones((1, 1), np.float32)
+            self.run([Window("text", {"input_ids": word[0], "slots": word[1]}, 1)])
 
     def _encode(self, clip: Clip) -> Encoding:
         try:
