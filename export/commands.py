@@ -77,6 +77,9 @@ def export(
     scores: Annotated[
         Path | None, typer.Option(help="What `tessera evaluate` wrote, for the model card.")
     ] = None,
+    triton: Annotated[
+        Path | None, typer.Option(help="Folder of a model repository of Triton to write as well.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a bundle that serves, proving that its codes are the model's codes."""
     from rich.console import Console
@@ -84,6 +87,7 @@ def export(
     from export.bundle import ExportSettings, export_bundle
     from export.choices import parse_choices, released_choices
     from export.source import open_source
+    from export.triton import write_repository
     from tessera.parity import parity_table
 
     console = Console()
@@ -95,6 +99,8 @@ def export(
     console.print(parity_table(bundle.manifest))
     size = sum(file.stat().st_size for file in out.iterdir())
     console.print(f"{out}: {bundle.manifest.name}, {size / 1e6:.1f} MB, {bundle.revision[:19]}...")
+    if triton is not None:
+        console.print(f"{triton}: {', '.join(write_repository(bundle, triton))}")
 
 
 @contextmanager

@@ -10,9 +10,10 @@ Nothing here needs torch: a serving image can make its own repository.
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from export.pbtxt import Word, text_format
@@ -22,6 +23,9 @@ from tessera.onnx_header import OnnxHeader
 
 CONFIG = "config.pbtxt"
 _OWNER = "tessera.bundle"
+
+# The first layers of a VGG19 take 25 MB for a picture of 224 x 224: one window of 160 of them is all that fits.
+_PIXELS = 160 * 224 * 224
 
 _TYPES = {
     "bool": Word("TYPE_BOOL"),
@@ -68,8 +72,8 @@ def write_repository(bundle: Bundle, out: Path, *, max_batch: int = 8, version: 
     models run (`instance_group`) is left to Triton's defaults and to those.
 
     Args:
-        max_batch: windows in one run of a graph, at most. The warm-up runs that many whole windows, so that a batch
-            that does not fit into memory is told of at the start.
+        max_batch: windows in one run of a graph, at most; fewer where they are of many large pictures. The warm-up
+            runs that many whole windows, so that a batch that does not fit into memory is told of at the start.
         version: number of the version folders, from 1.
 
     Raises:
@@ -89,9 +93,11 @@ def write_repository(bundle: Bundle, out: Path, *, max_batch: int = 8, version: 
 
 
 def _models(release: _Release, modality: str) -> tuple[_Model, _Model, _Model]:
-    """Backbone, codes and their ensemble: in the order in which Triton needs them."""
+    """Backbone, codes and their ensemble: in the order in which Triton needs them, all with batches of one size."""
     backbone, codes = (_graph(release, f"{modality}.{part}") for part in ("backbone", "codes"))
     name = f"{release.name}-{modality}"
+    window = release.bundle.manifest.time_grid.window_segments
+    release = replace(release, max_batch=windows_at_once(backbone[1].inputs, window, release.max_batch))
     _require_joined(modality, backbone[1].outputs, codes[1].inputs)
     ensemble = {
         **_head(release, name, "ensemble", backbone[1].inputs, codes[1].outputs),
@@ -107,6 +113,13 @@ def _models(release: _Release, modality: str) -> tuple[_Model, _Model, _Model]:
         _onnx_model(release, f"{name}-codes", *codes),
         _Model(name, text_format(ensemble), MANIFEST, (release.bundle.folder / MANIFEST).read_bytes()),
     )
+
+
+def windows_at_once(inputs: tuple[TensorSpec, ...], window: int, most: int) -> int:
+    """How many windows of `window` segments a backbone of these inputs may take in one run: 1 to `most`."""
+    pictures = [tensor.shape for tensor in inputs if tensor.dtype == "uint8"]
+    pixels = sum(math.prod(_size(axis, window) for axis in shape[1:-1]) for shape in pictures)
+    return most if not pixels else max(1, min(most, _PIXELS // pixels))
 
 
 def _graph(release: _Release, name: str) -> tuple[bytes, OnnxHeader]:

@@ -13,7 +13,9 @@ def triton(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the model repository; other models in it stay.")
     ],
-    max_batch: Annotated[int, typer.Option(help="Windows in one run of a graph, at most.", min=1)] = 8,
+    max_batch: Annotated[
+        int, typer.Option(help="Windows in one run of a graph, at most; of large pictures fewer.", min=1)
+    ] = 8,
     version: Annotated[int, typer.Option(help="Number of this version of the models.", min=1)] = 1,
 ) -> None:
     """Write a bundle as a model repository of Triton Inference Server, an ensemble for each modality."""

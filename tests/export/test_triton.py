@@ -17,9 +17,9 @@ from google.protobuf.text_format import ParseError
 from onnxruntime import InferenceSession
 
 from export.pbtxt import Word, text_format
-from export.triton import write_repository
+from export.triton import windows_at_once, write_repository
 from tessera import Bundle, Tokenizer
-from tessera.bundle import DEMO, MANIFEST
+from tessera.bundle import DEMO, MANIFEST, TensorSpec
 from tessera.errors import BundleError
 from tessera.windows import Window
 from tests.export.triton_schema import DATA_TYPES, parse_config
@@ -43,6 +43,23 @@ def repository(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def config(repository: Path, name: str) -> Any:
     return parse_config((repository / name / "config.pbtxt").read_text())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "most", "windows"),
+    [
+        ({"waveform": ("float32", "batch", "16000*time")}, 64, 64),
+        ({"frames": ("uint8", "batch", "time", 4, 112, 112, 3)}, 8, 8),
+        ({"frames": ("uint8", "batch", "time", 4, 112, 112, 3)}, 64, 16),
+        ({"frames": ("uint8", "batch", "time", 16, 224, 224, 3)}, 8, 1),
+        ({"frames": ("uint8", "batch", "time", 16, 448, 448, 3)}, 8, 1),
+    ],
+)
+def test_windows_of_large_pictures_go_one_by_one(
+    inputs: dict[str, tuple[str, ...]], most: int, windows: int
+) -> None:
+    specs = tuple(TensorSpec(name=name, dtype=dtype, shape=shape) for name, (dtype, *shape) in inputs.items())
+    assert windows_at_once(specs, 10, most) == windows
 
 
 def type_of(tensor: Any) -> str:
