@@ -57,7 +57,8 @@ def push(
 
     bundle = Bundle.load(folder)
     names = [MANIFEST, *_named_files(bundle.manifest)]
-    if (bundle.folder / _CARD).is_file() and _CARD not in names:
+    card = bundle.folder / _CARD
+    if card.is_file() and not card.is_symlink() and _CARD not in names:
         names.append(_CARD)
     api = HfApi()
     with _one_sentence(repo, revision):

@@ -220,6 +220,15 @@ def test_a_branch_is_made_for_a_revision(hub: SmallHub, tmp_path: Path) -> None:
     assert unknown.stderr == "tessera: 'owner/bell' has no revision 'never'\n"
 
 
+def test_a_card_that_is_a_link_stays_here(hub: SmallHub, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEMO, tmp_path / "bundle"))
+    (folder / "README.md").unlink()
+    (folder / "README.md").symlink_to("/etc/hostname")
+    assert tessera(hub, tmp_path, "push", folder, "owner/bell").returncode == 0
+    _, files = hub.repositories["owner/bell"].files("main") or ("", {})
+    assert files.keys() == {".gitattributes", *GIVEN}
+
+
 def test_a_private_bundle_does_not_go_where_all_can_see(hub: SmallHub, tmp_path: Path) -> None:
     assert tessera(hub, tmp_path, "push", DEMO, "owner/bell").returncode == 0
     before = hub.repositories["owner/bell"].commits.keys()
