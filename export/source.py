@@ -101,7 +101,7 @@ def open_source(
             were made with, or so many channels cannot be kept.
     """
     model, recipe, step = load_model(checkpoint)
-    selections = _selections(model, keep, toc_lambda)
+    selections = select_all(model, keep, toc_lambda)
     if backbones is None:
         choices = checkpoint_choices(checkpoint, recipe, asked or {})
         backbones = open_backbones(choices, video_maps or needs_maps(model))
@@ -120,7 +120,12 @@ def open_source(
     )
 
 
-def _selections(model: TaskModule[Any], keep: Sequence[int], toc_lambda: float) -> tuple[Selection, ...]:
+def select_all(model: TaskModule[Any], keep: Sequence[int], toc_lambda: float) -> tuple[Selection, ...]:
+    """What TOC makes of each quantiser's codebook; `keep` as `open_source` takes it.
+
+    Raises:
+        TrainingError: so many channels cannot be kept, or there are more or fewer numbers than codebooks.
+    """
     tables = [quantizer.table().detach() for quantizer in model.levels()]
     wanted = list(keep) or [table.shape[1] for table in tables]
     if len(wanted) == 1:
