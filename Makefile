@@ -51,5 +51,5 @@ $(VENV)/.serve: $(VENV)/bin/python $(FIXED)
 $(VENV)/.dev: $(VENV)/bin/python $(FIXED)
 	@echo 'installing everything into $(VENV), a few minutes ...'
 	@$(PIP) $(TORCH)
-	@$(PIP) -e '.[cpu,train,dev]'
+	@$(PIP) -e '.[cpu,hub,train,dev]'
 	@touch $@ $(VENV)/.serve

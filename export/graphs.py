@@ -1,40 +1,123 @@
-"""What a codes graph computes: encoder, quantiser on all channels, codebook rows cut to the kept channels.
+"""What a codes graph computes: encoder and quantiser of one modality, the codebook cut to the kept channels.
 
-B batch, T segments, D channels, Q kept channels, K codes. Levels are an axis of length one.
+B batch, T segments, D channels, Q kept channels of all quantisers together, L codes a position, K codes.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from export.lstm import replace_lstms
+from tessera.comparison import Tally
+from tessera.manifest import codes_outputs
 from tessera.windows import Modality
 from training.models.fcid import FCID
+from training.models.hdcid import HDCID
+from training.models.task import TaskModule
 
 
-class FCIDCodes(nn.Module):
-    """Features of one modality -> segment codes and the clip code of FCID (docs/models.md 1.4)."""
+class CodesGraph(nn.Module):
+    """Features of one modality -> codes, margins, embeddings and latents of segments, and of the clip where it has any.
 
-    def __init__(self, model: FCID, modality: Modality, kept: Sequence[int]) -> None:
+    Assignment uses all channels; embeddings are rows of codebooks already cut to those that are kept.
+    """
+
+    def __init__(
+        self,
+        model: TaskModule[Any],
+        modality: Modality,
+        kept: Sequence[Sequence[int]],
+        slots: int | None = None,
+    ) -> None:
+        """`kept` channels of each quantiser. With `slots` the model sees that many, of which the last may be empty."""
         super().__init__()
+        replace_lstms(model)
         self.model = model
         self.modality: Modality = modality
-        self.quantizer = next(model.levels())
-        self.kept: Tensor
-        self.rows: Tensor
-        self.register_buffer("kept", torch.tensor(list(kept)))
-        self.register_buffer("rows", self.quantizer.table()[:, list(kept)].detach().clone())
+        self.slots = slots
+        self.precision = torch.float32
+        self.tables = nn.ModuleList(
+            _KeptRows(quantizer.table().detach().float().chunk(quantizer.levels), channels)
+            for quantizer, channels in zip(model.levels(), kept, strict=True)
+        )
 
-    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        """[B, T, ...] -> codes, margins [B, T, 1], embeddings, latents [B, T, Q], and the four of the clip."""
-        (segments_BTD,) = self.model.segment_latents(self.modality, features)
-        clip_BD = self.model.clip_latents(self.modality, features)
-        return *self._quantise(segments_BTD), *self._quantise(clip_BD)
+    @property
+    def clip_codes(self) -> bool:
+        """Whether the clip as a whole has codes."""
+        return isinstance(self.model, FCID)
 
-    def _quantise(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        codes, margins = self.quantizer.assign(latents)
-        embeddings = F.embedding(codes.squeeze(-1), self.rows)
-        return codes, margins, embeddings, latents.index_select(-1, self.kept)
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The outputs in their order."""
+        return tuple(codes_outputs(1, 1, self.clip_codes))
+
+    def halved(self) -> CodesGraph:
+        """A copy whose encoders compute in half precision; codebooks, distances and codes stay in full precision."""
+        half = copy.deepcopy(self)
+        for name, part in half.model.named_children():
+            if name != "quantizers":
+                part.half()
+        half.precision = torch.float16
+        return half
+
+    def tally(self) -> Tally:
+        """What counts how codes of this model differ: residual ones of one quantiser as one."""
+        return Tally(next(self.model.levels()).levels)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
+        """[B, T, ...] -> codes, margins [B, T, L], embeddings, latents [B, T, Q], and the four of the clip.
+
+        `mask` bool [B, T] is for padded features, as in training; graphs are given none.
+        """
+        seen = features if self.slots is None else _filled(features, self.slots)
+        seen = seen.to(self.precision)
+        if isinstance(self.model, FCID):
+            segments, clip = self.model.segment_and_clip_latents(self.modality, seen, mask)
+            return *self._quantised([segments[:, : features.shape[1]]]), *self._quantised([clip])
+        latents = self.model.segment_latents(self.modality, seen, mask)
+        return self._quantised([z[:, : features.shape[1]] for z in latents])
+
+    def _quantised(self, latents: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Latents [..., D] of each quantiser -> the four outputs, quantiser after quantiser."""
+        parts = []
+        for quantizer, rows, z in zip(self.model.levels(), self.tables, latents, strict=True):
+            codes, margins = quantizer.assign(z.float())
+            parts.append(
+                (codes, margins, rows(codes), z.float().index_select(-1, rows.get_buffer("channels")))
+            )
+        codes, margins, embeddings, kept = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
+        return codes, margins, embeddings, kept
+
+
+class _KeptRows(nn.Module):
+    """The codebooks of one quantiser on its kept channels; what residual codes stand for adds up."""
+
+    def __init__(self, tables: Sequence[Tensor], channels: Sequence[int]) -> None:
+        super().__init__()
+        self.register_buffer("channels", torch.tensor(list(channels)))
+        self.register_buffer("rows", torch.stack([table[:, list(channels)] for table in tables]))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """[..., levels] -> [..., channels]."""
+        rows = self.get_buffer("rows")
+        embedding = F.embedding(codes[..., 0], rows[0])
+        for level in range(1, len(rows)):
+            embedding = embedding + F.embedding(codes[..., level], rows[level])
+        return embedding
+
+
+def needs_maps(model: TaskModule[Any]) -> bool:
+    """Whether video codes depend on more than the spatial mean of a feature map (docs/models.md 1.2, 1.3)."""
+    return isinstance(model, HDCID) and model.level.maps
+
+
+def _filled(features: Tensor, slots: int) -> Tensor:
+    """[B, T, C] with T up to `slots` -> [B, slots, C]: empty slots are zeros."""
+    empty = features.new_zeros(features.shape[0], slots, features.shape[2])
+    return torch.cat([features, empty], dim=1)[:, :slots]

@@ -18,9 +18,12 @@ from tessera.bundle import TensorSpec
 from tessera.errors import TrainingError
 
 OPSET = 20
+OPSETS = (18, 20, 21, 22, 23, 24)
+"""Those that the exporter converts to without fault."""
 
 _DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.INT64: "int64",
     onnx.TensorProto.UINT8: "uint8",
 }
@@ -45,13 +48,19 @@ class Signature:
 
 
 def export_onnx(
-    module: nn.Module, example: Mapping[str, Tensor], signature: Signature, metadata: Mapping[str, str]
+    module: nn.Module,
+    example: Mapping[str, Tensor],
+    signature: Signature,
+    metadata: Mapping[str, str],
+    opset: int = OPSET,
 ) -> bytes:
     """`module` as one self-contained ONNX file, traced at `example` (every dynamic axis longer than one there).
 
     Raises:
-        TrainingError: an axis that should be dynamic came out fixed.
+        TrainingError: an axis that should be dynamic came out fixed, or there is no such `opset`.
     """
+    if opset not in OPSETS:
+        raise TrainingError(f"opset {opset} cannot be exported; known: {', '.join(map(str, OPSETS))}")
     # The exporter notes every operator of packages that are not installed, and its dependencies warn about
     # their future: nothing a user could act on.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -63,7 +72,7 @@ def export_onnx(
             dynamic_shapes=dict(signature.inputs),
             input_names=list(signature.inputs),
             output_names=list(signature.outputs),
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.export import Dim
 
 from export.onnx import BATCH, FIXED, TIME, TOKENS, Signature
 from tessera.bundle import AudioSpec, TextSpec, VideoSpec
+from tessera.manifest import codes_outputs
 
 # Every dynamic axis is longer than one and unlike its neighbours, so that none is mistaken for a constant.
 _BATCH, _TIME, _TOKENS = 3, 5, 7
@@ -37,7 +39,7 @@ def backbone(spec: AudioSpec | VideoSpec | TextSpec) -> Traced:
         return Traced(
             Signature(
                 {"frames": (BATCH, TIME, *[FIXED] * len(frame))},
-                {"features": ("batch", "time", spec.grid, spec.grid, spec.feature_dim)},
+                {"features": ("batch", "time", *feature_shape(spec))},
             ),
             {"frames": torch.zeros(_BATCH, _TIME, *frame, dtype=torch.uint8)},
         )
@@ -54,28 +56,20 @@ def backbone(spec: AudioSpec | VideoSpec | TextSpec) -> Traced:
 
 
 def codes(spec: AudioSpec | VideoSpec | TextSpec, levels: int, kept: int, clip_codes: bool) -> Traced:
-    """What the codes graph behind the backbone of `spec` takes and gives; `kept` channels in all levels."""
+    """What the codes graph behind the backbone of `spec` takes and gives; `kept` channels of an embedding."""
     shape = feature_shape(spec)
-    segment: dict[str, tuple[int | str, ...]] = {
-        "codes": ("batch", "time", levels),
-        "margins": ("batch", "time", levels),
-        "embeddings": ("batch", "time", kept),
-        "latents": ("batch", "time", kept),
-    }
-    clip: dict[str, tuple[int | str, ...]] = {
-        "clip_code": ("batch", levels),
-        "clip_margin": ("batch", levels),
-        "clip_embedding": ("batch", kept),
-        "clip_latent": ("batch", kept),
-    }
+    slots = spec.slots if isinstance(spec, TextSpec) else None
+    time = TIME if slots is None else Dim("time", min=1, max=slots)
     return Traced(
-        Signature({"features": (BATCH, TIME, *[FIXED] * len(shape))}, segment | (clip if clip_codes else {})),
+        Signature(
+            {"features": (BATCH, time, *[FIXED] * len(shape))}, codes_outputs(levels, kept, clip_codes)
+        ),
         {"features": torch.rand(_BATCH, _TIME, *shape)},
     )
 
 
 def feature_shape(spec: AudioSpec | VideoSpec | TextSpec) -> tuple[int, ...]:
     """Shape of the features of one segment."""
-    if isinstance(spec, VideoSpec):
+    if isinstance(spec, VideoSpec) and spec.grid is not None:
         return spec.grid, spec.grid, spec.feature_dim
     return (spec.feature_dim,)

@@ -7,144 +7,54 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 
 from tessera.errors import BundleError
-from tessera.windows import MODALITIES, Modality
+from tessera.manifest import (
+    SCHEMA_VERSION,
+    AudioSpec,
+    GraphSpec,
+    Manifest,
+    ModalityParity,
+    Provenance,
+    TensorSpec,
+    TextSpec,
+    TimeGrid,
+    Toc,
+    VideoSpec,
+)
+from tessera.onnx_header import OnnxHeader
 
-SCHEMA_VERSION = 1
+__all__ = [
+    "CODEBOOK",
+    "DEMO",
+    "MANIFEST",
+    "SCHEMA_VERSION",
+    "AudioSpec",
+    "Bundle",
+    "GraphSpec",
+    "Manifest",
+    "ModalityParity",
+    "Provenance",
+    "TensorSpec",
+    "TextSpec",
+    "TimeGrid",
+    "Toc",
+    "VideoSpec",
+    "graph_metadata",
+    "parse_manifest",
+    "sha256_of",
+]
+
 MANIFEST = "manifest.json"
 CODEBOOK = "codebook.safetensors"
 DEMO = Path(__file__).parent / "demo"
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TensorSpec(_Part):
-    """One input or output of a graph. Dynamic axes are names (`batch`, `time`), fixed axes are sizes."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
-
-
-class GraphSpec(_Part):
-    """One ONNX file: its hash and its signature."""
-
-    file: str
-    sha256: str
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-
-
-class TimeGrid(_Part):
-    """How a clip is cut. A remainder below `min_tail_sec` is dropped (codecs pad), a longer one fills a segment."""
-
-    hop_sec: float = 1.0
-    window_segments: int = 10
-    min_tail_sec: float = 0.25
-
-    def segments(self, duration_sec: float) -> int:
-        """Segments of a clip of `duration_sec` > 0 seconds; at least one."""
-        whole = int(duration_sec / self.hop_sec + 1e-6)
-        tail = duration_sec - whole * self.hop_sec
-        return max(1, whole + (tail >= self.min_tail_sec))
-
-
-class AudioSpec(_Part):
-    """The waveform an audio backbone takes: mono float32 in [-1, 1]."""
-
-    backbone: str
-    sample_rate: int
-    feature_dim: int
-
-
-class VideoSpec(_Part):
-    """The frames a video backbone takes: uint8 RGB, `frames_per_segment` evenly spaced frames per segment."""
-
-    backbone: str
-    frames_per_segment: int
-    height: int
-    width: int
-    grid: int
-    feature_dim: int
-
-
-class TextSpec(_Part):
-    """The word slots a text backbone takes; one slot is one word, averaged over its tokens."""
-
-    backbone: str
-    feature_dim: int
-
-
-class ModalityParity(_Part):
-    """How ONNX Runtime agreed with torch on one modality."""
-
-    segments: int
-    mismatches: int
-    largest_mismatch_margin: float
-    epsilon: float
-    max_abs_embedding: float
-    max_abs_latent: float
-    shapes: tuple[tuple[int, int], ...]
-
-
-class Toc(_Part):
-    """The channel selection that was baked in."""
-
-    keep: int
-    lambda_: float = Field(alias="lambda")
-
-
-class Provenance(_Part):
-    """Where the weights come from."""
-
-    recipe: dict[str, object]
-    data: str
-    commit: str
-    step: int
-    scores: dict[str, object]
-
-
-class Manifest(_Part):
-    """`manifest.json`: everything serving must know; its sha256 is the `model_revision`."""
-
-    schema_version: Literal[1]
-    name: str
-    family: str
-    levels: int
-    codebook_sizes: tuple[int, ...]
-    dim: int
-    kept_channels: tuple[tuple[int, ...], ...]
-    clip_codes: bool
-    time_grid: TimeGrid
-    audio: AudioSpec | None
-    video: VideoSpec | None
-    text: TextSpec | None
-    graphs: dict[str, GraphSpec]
-    files: dict[str, str]
-    toc: Toc
-    parity: dict[Modality, ModalityParity]
-    provenance: Provenance
-    licence: str
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """The modalities this bundle reads."""
-        return tuple(m for m in MODALITIES if getattr(self, m) is not None)
-
-    @property
-    def kept_total(self) -> int:
-        """Width of embeddings and latents: kept channels of all levels together."""
-        return sum(len(channels) for channels in self.kept_channels)
 
 
 def sha256_of(data: bytes) -> str:
@@ -162,17 +72,19 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Self:
-        """Read and verify the manifest of `folder` and the hash of each file it names.
+        """Read and verify the manifest of `folder`, and the hash and the signature of each file it names.
 
         Raises:
-            BundleError: no bundle here, another schema version, or a file that does not have its hash.
+            BundleError: no bundle here, another schema version, or a file that is not the one of the manifest.
         """
         root = Path(folder)
+        if (root / MANIFEST).is_symlink():
+            raise BundleError(f"{MANIFEST} is a link; a bundle holds plain files")
         try:
             raw = (root / MANIFEST).read_bytes()
         except OSError:
             raise BundleError(f"'{root}' is not a bundle: it has no readable {MANIFEST}") from None
-        bundle = cls(root, _parse_manifest(raw), f"sha256:{sha256_of(raw)}")
+        bundle = cls(root, parse_manifest(raw), f"sha256:{sha256_of(raw)}")
         bundle.verify()
         return bundle
 
@@ -180,10 +92,11 @@ class Bundle:
         """Check each file against the manifest.
 
         Raises:
-            BundleError: a file is missing, changed, a link, or outside the folder.
+            BundleError: a file is missing, changed, a link or outside the folder, or a graph is of another signature
+                or another bundle, or wants data from another file.
         """
-        for graph in self.manifest.graphs.values():
-            self._read(graph.file, graph.sha256)
+        for name, graph in self.manifest.graphs.items():
+            self._require_stated(name, graph, self._read(graph.file, graph.sha256))
         for name, digest in self.manifest.files.items():
             self._read(name, digest)
 
@@ -218,6 +131,22 @@ class Bundle:
             )
         )
 
+    def _require_stated(self, name: str, graph: GraphSpec, data: bytes) -> None:
+        """Raise a BundleError unless the ONNX file `data` is what the manifest says of graph `name`."""
+        try:
+            header = OnnxHeader.read(data)
+        except ValueError:
+            raise BundleError(f"{graph.file} is not an ONNX file that can be read") from None
+        if header.external_data:
+            raise BundleError(f"{graph.file} keeps data in other files; a bundle holds whole graphs")
+        if (header.inputs, header.outputs) != (graph.inputs, graph.outputs):
+            raise BundleError(f"{graph.file} has other inputs or outputs than the manifest says")
+        expected = graph_metadata(name, self.manifest.schema_version, self.manifest.precision)
+        if header.metadata != expected:
+            raise BundleError(
+                f"{graph.file} is not the graph '{name}' of this bundle: its metadata say otherwise"
+            )
+
     def _read(self, name: str, digest: str) -> bytes:
         if Path(name).name != name:
             raise BundleError(f"the manifest names '{name}', which is not a plain file name")
@@ -233,12 +162,30 @@ class Bundle:
         return data
 
 
-def _parse_manifest(raw: bytes) -> Manifest:
+def graph_metadata(
+    name: str, schema_version: int = SCHEMA_VERSION, precision: str = "fp32"
+) -> dict[str, str]:
+    """What the ONNX file of graph `name` states of itself."""
+    metadata = {
+        "tessera.graph": name,
+        "tessera.modality": name.partition(".")[0],
+        "tessera.schema_version": str(schema_version),
+    }
+    return metadata if schema_version == 1 else {**metadata, "tessera.precision": precision}
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """The manifest in the file `raw`.
+
+    Raises:
+        BundleError: it is not one, or of another schema version.
+    """
     try:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
+        message = first["msg"].removeprefix("Value error, ")
         raise BundleError(
-            f"{MANIFEST} is not of schema version {SCHEMA_VERSION}: {where}: {first['msg']}"
+            f"{MANIFEST} is not of schema version 1 to {SCHEMA_VERSION}: {where}: {message}"
         ) from None

@@ -3,6 +3,7 @@
 TesseraError
 ├── InputError            what a caller sent cannot be tokenised; safe to show to a client
 ├── BundleError           a bundle is damaged, foreign or from another schema version
+├── HubError              a hub cannot give or take a bundle
 ├── RuntimeUnavailable    the device or execution provider that was asked for is not active
 └── TrainingError         training, evaluation or export cannot go on
 
@@ -56,6 +57,10 @@ class InputError(TesseraError):
 
 class BundleError(TesseraError):
     """A bundle that must not be served."""
+
+
+class HubError(TesseraError):
+    """A hub cannot give or take a bundle; the message says why."""
 
 
 class RuntimeUnavailable(TesseraError):

@@ -19,13 +19,29 @@ except ModuleNotFoundError:
 
 Device = Literal["cpu", "cuda"]
 
+Optimization = Literal["none", "basic", "extended", "all"]
+OPTIMIZATIONS: tuple[Optimization, ...] = ("none", "basic", "extended", "all")
+"""How far ONNX Runtime may rewrite a graph; bundles are served with the last."""
+
+_LEVELS: dict[Optimization, ort.GraphOptimizationLevel] = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
 _PROVIDERS: dict[Device, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class Graph:
     """One ONNX graph on one device. Safe to call from several threads."""
 
-    def __init__(self, model: bytes, device: Device = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: bytes,
+        device: Device = "cpu",
+        threads: int | None = None,
+        optimization: Optimization = "all",
+    ) -> None:
         """Load `model` for `device`; `threads` bounds the processor threads of one run (None: all cores).
 
         Raises:
@@ -36,7 +52,9 @@ class Graph:
         if wanted not in ort.get_available_providers():
             raise _unavailable(device)
         try:
-            self._session = ort.InferenceSession(model, _options(threads), providers=_fallback_chain(wanted))
+            self._session = ort.InferenceSession(
+                model, _options(threads, optimization), providers=_fallback_chain(wanted)
+            )
         except Exception:  # ONNX Runtime has no public base class for its errors
             raise BundleError("a graph of this bundle cannot be loaded by this ONNX Runtime") from None
         # ONNX Runtime falls back to the processor without an error when a GPU library is missing.
@@ -57,8 +75,9 @@ def _fallback_chain(wanted: str) -> list[str]:
     return list(dict.fromkeys([wanted, _PROVIDERS["cpu"]]))
 
 
-def _options(threads: int | None) -> ort.SessionOptions:
+def _options(threads: int | None, optimization: Optimization) -> ort.SessionOptions:
     options = ort.SessionOptions()
+    options.graph_optimization_level = _LEVELS[optimization]
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or 0
     # Idle threads of a spinning pool would take the cores from decoding.

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+import json
+from collections.abc import Collection
+from typing import Protocol
 
-import numpy as np
 from tokenizers import Tokenizer as PieceTokenizer
 
-from tessera.bundle import TimeGrid
+from tessera.bundle import Bundle, TimeGrid
 from tessera.errors import BundleError, InputError
 from tessera.limits import Limits, Truncate
+from tessera.text_windows import EveryWord, ListedWords
 from tessera.windows import Window
+
+TOKENIZER = "tokenizer.json"
+
+
+class _Cutter(Protocol):
+    nothing: str
+
+    def windows(self, text: str) -> list[Window]:
+        """The windows of a text; none where it has no word."""
 
 
 class WordSlots:
-    """Cuts a text into windows of word slots.
+    """Cuts a text into windows of word slots: all its words, or with `listed` those of a list of token ids."""
 
-    One slot is one word; a word of several tokens gets the average of their vectors. Tokens without a letter or
-    digit stay in the window as context and fill no slot.
-    """
-
-    def __init__(self, tokenizer_json: bytes, grid: TimeGrid) -> None:
+    def __init__(self, tokenizer_json: bytes, grid: TimeGrid, listed: Collection[int] | None = None) -> None:
+        """Raises BundleError: `tokenizer_json` is none."""
         try:
-            self._pieces = PieceTokenizer.from_str(tokenizer_json.decode())
+            pieces = PieceTokenizer.from_str(tokenizer_json.decode())
         except Exception:  # the library raises a bare Exception
             raise BundleError("tokenizer.json is not a tokenizer that can be read") from None
-        self._grid = grid
+        size = grid.window_segments
+        self._cutter: _Cutter = (
+            EveryWord(pieces, size) if listed is None else ListedWords(pieces, size, listed)
+        )
 
     def cut(self, text: str, limits: Limits, truncate: Truncate) -> tuple[list[Window], bool]:
         """The windows of `text`, each with `input_ids` i64 [tokens] and `slots` f32 [time, tokens]; was it cut?
@@ -41,39 +51,36 @@ class WordSlots:
         if too_long:
             text = text[:limit] if truncate == "end" else text[-limit:]
         # A lone surrogate cannot be written as UTF-8, which the tokeniser needs.
-        words = self._words(text.encode("utf-8", "replace").decode())
-        if not words:
-            raise InputError("empty_input", "the text holds no words")
-        size = self._grid.window_segments
-        return [_window(words[i : i + size]) for i in range(0, len(words), size)], too_long
-
-    def _words(self, text: str) -> list[tuple[list[int], int]]:
-        """Each word as (its token ids and those of the punctuation that follows, how many are its own)."""
-        encoding = self._pieces.encode(text, add_special_tokens=False)
-        # Each of these properties copies the whole list, so they are read once.
-        ids, offsets, word_ids = encoding.ids, encoding.offsets, encoding.word_ids
-        words: list[tuple[list[int], int]] = []
-        for _, group in itertools.groupby(range(len(encoding)), key=word_ids.__getitem__):
-            positions = list(group)
-            own = [ids[i] for i in positions]
-            start, end = offsets[positions[0]][0], offsets[positions[-1]][1]
-            if any(character.isalnum() for character in text[start:end]):
-                words.append((own, len(own)))
-            elif words:
-                words[-1][0].extend(own)
-        return words
+        windows = self._cutter.windows(text.encode("utf-8", "replace").decode())
+        if not windows:
+            raise InputError("empty_input", self._cutter.nothing)
+        return windows, too_long
 
 
-def _window(words: list[tuple[list[int], int]]) -> Window:
-    input_ids = np.fromiter(itertools.chain.from_iterable(ids for ids, _ in words), dtype=np.int64)
-    slots = np.zeros((len(words), len(input_ids)), dtype=np.float32)
-    for slot, (start, own) in enumerate(_spans(words)):
-        slots[slot, start : start + own] = 1.0 / own
-    return Window("text", {"input_ids": input_ids, "slots": slots}, segments=len(words))
+def bundle_words(bundle: Bundle) -> WordSlots:
+    """What cuts the texts that `bundle` reads.
+
+    Raises:
+        BundleError: its tokeniser or its list of words is missing or none.
+    """
+    manifest = bundle.manifest
+    listed = None
+    if manifest.text is not None and manifest.text.words is not None:
+        listed = _token_ids(_file(bundle, manifest.text.words), manifest.text.words)
+    return WordSlots(_file(bundle, TOKENIZER), manifest.time_grid, listed)
 
 
-def _spans(words: list[tuple[list[int], int]]) -> Iterator[tuple[int, int]]:
-    start = 0
-    for ids, own in words:
-        yield start, own
-        start += len(ids)
+def _file(bundle: Bundle, name: str) -> bytes:
+    if name not in bundle.manifest.files:
+        raise BundleError(f"the bundle reads text, but its manifest names no {name}")
+    return bundle.file(name)
+
+
+def _token_ids(data: bytes, name: str) -> frozenset[int]:
+    try:
+        ids = json.loads(data)
+    except ValueError:
+        ids = None
+    if not isinstance(ids, list) or not ids or not all(type(number) is int for number in ids):
+        raise BundleError(f"{name} is no list of token ids")
+    return frozenset(ids)

@@ -16,10 +16,12 @@ from tessera.bundle import DEMO, Bundle, Manifest
 from tessera.clips import Clip, MediaClip, ReadyClip
 from tessera.codes import Encoding
 from tessera.errors import InputError
+from tessera.features import run_backbone
+from tessera.hub import SCHEME, fetch
 from tessera.limits import Limits, Truncate
 from tessera.media import Excerpt, probe, read_audio, read_video
 from tessera.runtime import Device, Graph
-from tessera.text import WordSlots
+from tessera.text import bundle_words
 from tessera.windows import Modality, Window, WindowCodes
 
 _BATCH_WINDOWS = 8
@@ -52,9 +54,7 @@ class Tokenizer:
         self.bundle = bundle
         self.limits = limits or Limits()
         self._graphs = {name: Graph(bundle.graph(name), device, threads) for name in bundle.manifest.graphs}
-        self._words = (
-            WordSlots(bundle.file("tokenizer.json"), self.manifest.time_grid) if self.manifest.text else None
-        )
+        self._words = bundle_words(bundle) if self.manifest.text else None
 
     @classmethod
     def load(
@@ -65,7 +65,12 @@ class Tokenizer:
         threads: int | None = None,
         limits: Limits | None = None,
     ) -> Self:
-        """The tokenizer of the bundle in folder `bundle`; without one, of the demo bundle inside the package."""
+        """The tokenizer of the bundle in folder `bundle`; without one, of the demo bundle inside the package.
+
+        `hf://owner/name@revision` is a bundle on the Hugging Face hub (extra `hub`); the revision may be left out.
+        """
+        if isinstance(bundle, str) and bundle.startswith(SCHEME):
+            bundle = fetch(bundle)
         return cls(Bundle.load(bundle or DEMO), device=device, threads=threads, limits=limits)
 
     @property
@@ -129,7 +134,7 @@ class Tokenizer:
         return self._encode(self.open_features(modality, features))
 
     def detokenize(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The embeddings [N, Q] of `codes` [N, L].
+        """The embeddings [N, Q] of `codes` [N, L]; rows of the levels of a residual quantiser add up.
 
         Raises:
             InputError: `code_out_of_range`, or `invalid_value` for another number of levels.
@@ -146,7 +151,10 @@ class Tokenizer:
                     limit=len(table) - 1,
                     actual=int(outside[0]),
                 )
-        return np.concatenate([table[codes[:, level]] for level, table in enumerate(tables)], axis=1)
+        rows = [table[codes[:, level]] for level, table in enumerate(tables)]
+        depth = self.manifest.depth
+        parts = [np.sum(rows[first : first + depth], axis=0) for first in range(0, len(rows), depth)]
+        return np.concatenate(parts, axis=1)
 
     def open(
         self,
@@ -180,9 +188,12 @@ class Tokenizer:
         return ReadyClip("text", windows, truncated=cut)
 
     def open_features(self, modality: Modality, features: NDArray[np.float32]) -> Clip:
-        """Backbone features [N, ...] of one clip; they enter behind the backbone."""
+        """Backbone features [N, ...] of one clip; they enter behind the backbone. Maps do where means are seen."""
         self._require(modality)
         expected = self.feature_shape(modality)
+        if modality == "video" and len(expected) == 1 and features.ndim == 4:
+            # The model sees no more of a map than its mean.
+            features = features.mean(axis=(1, 2), dtype=np.float32)
         if features.shape[1:] != expected or not len(features):
             raise InputError(
                 "invalid_value",
@@ -221,7 +232,7 @@ class Tokenizer:
         modality, stage, _ = windows[0].key
         batch = {name: np.stack([w.inputs[name] for w in windows]) for name in windows[0].inputs}
         if stage == "media":
-            batch = self._graphs[f"{modality}.backbone"].run(batch)
+            batch = run_backbone(self._graphs[f"{modality}.backbone"], batch)
         outputs = self._graphs[f"{modality}.codes"].run(batch)
         return [
             WindowCodes(**{name: array[i] for name, array in outputs.items()}) for i in range(len(windows))
@@ -255,7 +266,8 @@ class Tokenizer:
             shape = (1, spec.frames_per_segment, spec.height, spec.width, 3)
             self.run([Window("video", {"frames": np.zeros(shape, np.uint8)}, 1)])
         if manifest.text:
-            self.encode_text("warm up")
+            word = np.zeros(1, np.int64), np.ones((1, 1), np.float32)
+            self.run([Window("text", {"input_ids": word[0], "slots": word[1]}, 1)])
 
     def _encode(self, clip: Clip) -> Encoding:
         try:

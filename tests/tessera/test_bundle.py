@@ -68,10 +68,10 @@ def test_a_name_that_leaves_the_folder_is_refused(bundle_copy: Path, name: str) 
         Bundle.load(bundle_copy)
 
 
-@pytest.mark.parametrize("changes", [{"schema_version": 2}, {"levels": "many"}, {"surprise": 1}])
+@pytest.mark.parametrize("changes", [{"schema_version": 3}, {"levels": "many"}, {"surprise": 1}])
 def test_another_schema_is_refused(bundle_copy: Path, changes: dict[str, object]) -> None:
     edit_manifest(bundle_copy, **changes)
-    with pytest.raises(BundleError, match="schema version 1"):
+    with pytest.raises(BundleError, match="schema version 1 to 2"):
         Bundle.load(bundle_copy)
 
 

@@ -38,6 +38,9 @@ def test_help_names_every_command() -> None:
         "evaluate",
         "toc",
         "export",
+        "triton",
+        "push",
+        "pull",
         "data",
         "bench",
     ):

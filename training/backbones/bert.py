@@ -19,8 +19,8 @@ from tessera.bundle import TextSpec
 from tessera.errors import TrainingError
 from training.backbones.backbone import Backbone
 
-_MODEL = "model.safetensors"
-_FILES = ("config.json", _MODEL, "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+MODEL = "model.safetensors"
+_FILES = ("config.json", MODEL, "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 
@@ -109,13 +109,13 @@ def fetch_bert(source: str) -> Path:
 
 def bert_files(folder: Path) -> dict[str, Path]:
     """The files that decide what a BERT says, by name; that of its tensors as `weights`."""
-    paths = {"weights" if name == _MODEL else name: folder / name for name in _FILES}
+    paths = {"weights" if name == MODEL else name: folder / name for name in _FILES}
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _model(folder: Path) -> nn.Module:
-    if not (folder / _MODEL).is_file():
-        raise TrainingError(f"'{folder}' has no {_MODEL}; weights of other formats are not read")
+    if not (folder / MODEL).is_file():
+        raise TrainingError(f"'{folder}' has no {MODEL}; weights of other formats are not read")
     with _transformers() as transformers:
         config = _config(transformers, folder)
         try:
@@ -129,10 +129,10 @@ def _model(folder: Path) -> nn.Module:
                 dtype=torch.float32,
             )
         except Exception:  # The library raises whatever its parts do.
-            raise TrainingError(f"'{folder / _MODEL}' is damaged, or not of its config.json") from None
+            raise TrainingError(f"'{folder / MODEL}' is damaged, or not of its config.json") from None
     if missing := sorted(found["missing_keys"]):
         raise TrainingError(
-            f"'{folder / _MODEL}' is no BERT: it lacks '{missing[0]}' and {len(missing) - 1} more"
+            f"'{folder / MODEL}' is no BERT: it lacks '{missing[0]}' and {len(missing) - 1} more"
         )
     loaded: nn.Module = model
     return loaded

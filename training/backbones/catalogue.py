@@ -23,8 +23,10 @@ from tessera.windows import Modality
 from training.backbones.backbone import Backbone
 from training.backbones.choice import Choice
 from training.backbones.classic import ClassicAudio, ClassicText, ClassicVideo
+from training.backbones.keras import SUFFIXES as KERAS_SUFFIXES
+from training.backbones.keras import read_keras_vgg
 from training.backbones.text_choice import TextChoice
-from training.backbones.vgg19 import FRAMES_PER_SEGMENT, VGG19, Convention
+from training.backbones.vgg19 import BLOCKS, FRAMES_PER_SEGMENT, VGG19, Convention
 from training.backbones.vggish import Pca, Rounding, VGGish
 from training.backbones.weights import Weights
 
@@ -124,7 +126,15 @@ def _vgg19(choice: Choice) -> Backbone[VideoSpec]:
     choice.require_known("convention", "frames")
     convention = cast(Convention, choice.one_of("convention", get_args(Convention)))
     frames = choice.number("frames", FRAMES_PER_SEGMENT, _MOST_FRAMES)
-    return VGG19(Weights.read(Path(choice.require_weights("vgg19-dcbb9e9d.pth"))), convention, frames)
+    path = Path(choice.require_weights("vgg19-dcbb9e9d.pth"))
+    if path.suffix not in KERAS_SUFFIXES:
+        return VGG19(Weights.read(path), convention, frames)
+    if convention != "caffe":
+        raise TrainingError(
+            f"'{path.name}' is of Keras, whose weights were trained with another convention: "
+            "add ,convention=caffe"
+        )
+    return VGG19(read_keras_vgg(path, BLOCKS), convention, frames)
 
 
 _AUDIO: Mapping[str, Callable[[Choice], Backbone[AudioSpec]]] = {CLASSIC: _classic_audio, "vggish": _vggish}

@@ -19,7 +19,7 @@ Convention = Literal["torchvision", "caffe"]
 
 FRAMES_PER_SEGMENT = 16
 _SIDE, _GRID, _CHANNELS = 224, 7, 512
-_BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
+BLOCKS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _CLASSIFIER = frozenset(f"classifier.{layer}.{kind}" for layer in (0, 3, 6) for kind in ("weight", "bias"))
 
 # What is taken from a pixel in 0..255, and what it is then divided by: of red, green, blue; of blue, green, red.
@@ -38,9 +38,9 @@ class VGG19(Backbone[VideoSpec]):
 
     - `torchvision`: `vgg19-dcbb9e9d.pth`. RGB / 255, minus the mean of ImageNet, divided by its deviation. Its own
       recipe also resizes to 256 and crops 224 from the middle; here the whole of a frame is scaled to 224 x 224.
-    - `caffe`: the weights that Keras gives out, converted to that table: kernels [3, 3, in, out] transposed to
-      [out, in, 3, 3], input channels left in the order blue, green, red. BGR minus (103.939, 116.779, 123.68). The
-      published features of AVE, and those made like them, are of this kind.
+    - `caffe`: the weights that Keras gives out (`read_keras_vgg`), or the same converted to that table, with the input
+      channels left in the order blue, green, red. BGR minus (103.939, 116.779, 123.68). The published features of AVE,
+      and those made like them, are of this kind.
 
     The two differ; features of one are no input for a model of the other.
     """
@@ -59,7 +59,7 @@ class VGG19(Backbone[VideoSpec]):
             feature_dim=_CHANNELS,
         )
         with torch.device("meta"):
-            self.features = nn.Sequential(*vgg_blocks(3, _BLOCKS))
+            self.features = nn.Sequential(*vgg_blocks(3, BLOCKS))
         weights.fill(nn.ModuleDict({"features": self.features}), "VGG19 as torchvision names it", _CLASSIFIER)
         self.caffe = convention == "caffe"
         self.offset: Tensor

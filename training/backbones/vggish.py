@@ -81,7 +81,7 @@ class VGGish(Backbone[AudioSpec]):
         super().__init__()
         kind = ("" if relu else "-no-relu") + (f"-pca-{pca.rounding}" if pca else "")
         self.spec = AudioSpec(backbone=f"vggish{kind}", sample_rate=SAMPLE_RATE, feature_dim=FEATURE_DIM)
-        self.log_mel = LogMel()
+        self.log_mel = LogMel(torch.float64)
         with torch.device("meta"):
             self.features = nn.Sequential(*vgg_blocks(1, _BLOCKS))
             self.embeddings = nn.Sequential(*_embeddings(relu))

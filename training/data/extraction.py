@@ -27,7 +27,7 @@ from training.data.working_folder import locked
 
 TOKENIZER = "tokenizer.json"
 
-_FORMAT = 1  # raise it when features change, so that nothing goes on with clips of before
+_FORMAT = 2  # raise it when features change, so that nothing goes on with clips of before
 
 
 @dataclass(frozen=True)

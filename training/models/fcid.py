@@ -71,6 +71,13 @@ class FCID(TaskModule[FCIDState]):
         """Features [B, T, ...] -> one latent a clip [B, D]: the time mean through the coarse path."""
         return self._general(modality, masked_mean(self._encode(modality, features, mask), mask))
 
+    def segment_and_clip_latents(
+        self, modality: Modality, features: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Both of the above, [B, T, D] and [B, D], for one pass of the encoder."""
+        encoded = self._encode(modality, features, mask)
+        return self._general(modality, encoded), self._general(modality, masked_mean(encoded, mask))
+
     def _encode(self, modality: Modality, features: Tensor, mask: Tensor | None) -> Tensor:
         if self.fine is not None and modality in _FINE:
             return self.fine.general(modality, features, mask)

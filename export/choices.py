@@ -1,0 +1,153 @@
+"""Which backbones go into a bundle: those asked for on the command line, and what the checkpoint has by itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tessera.errors import TrainingError
+from tessera.text import TOKENIZER
+from tessera.windows import MODALITIES, Modality
+from training.backbones.catalogue import CLASSIC, says
+from training.backbones.choice import Choice
+from training.backbones.text_choice import TextChoice
+from training.config import Recipe
+from training.data.sources import StoreSettings
+from training.data.store import FeatureStore
+from training.released.importer import TEXT_VOCABULARY
+
+BACKBONE_HELP = (
+    "The backbone of a modality and its weights, once for each: "
+    "audio=vggish:FILE and what is to differ of ,relu=yes ,pca=FILE ,rounding=truncate; "
+    "video=vgg19:FILE ,convention=torchvision ,frames=16; "
+    "text=bert:FOLDER or its name on the hub, and ,words=FILE to keep listed words alone; "
+    "or classic, which models of the generated world have by themselves."
+)
+
+_EXAMPLES: Mapping[Modality, str] = {
+    "audio": "audio=vggish:vggish-10086976.pth",
+    "video": "video=vgg19:vgg19-dcbb9e9d.pth",
+    "text": "text=bert:bert-base-uncased/",
+}
+
+# What `says` writes of weights: a store of released features says something else, in words.
+_STATED = re.compile(rf"{CLASSIC}|({CLASSIC}|vggish|vgg19|bert)-[0-9a-f]{{8}}(,.*)?")
+
+
+def parse_choices(options: Sequence[str]) -> dict[Modality, Choice]:
+    """The values of `--backbone`, such as `audio=vggish:vggish.pth,relu=no`.
+
+    Raises:
+        TrainingError: one has no modality or one that another has, or is no choice.
+    """
+    choices: dict[Modality, Choice] = {}
+    for option in options:
+        name, equals, value = option.partition("=")
+        modality = next((m for m in MODALITIES if m == name), None)
+        if modality is None or not equals:
+            raise TrainingError(f"--backbone {option}: expected a modality first: {_EXAMPLES['audio']}")
+        if modality in choices:
+            raise TrainingError(f"--backbone {option}: {modality} comes twice")
+        choices[modality] = Choice.parse(value)
+    return choices
+
+
+def released_choices(
+    vggish: str | None, vgg19: str | None, bert: str | None, vocabulary: Path | None
+) -> dict[Modality, Choice]:
+    """The values of `--vggish`, `--vgg19`, `--bert` and `--text-vocabulary`: each the part behind the name.
+
+    Raises:
+        TrainingError: one is no such part, or there is a list of words without a BERT.
+    """
+    asked: Mapping[Modality, tuple[str, str | None]] = {
+        "audio": ("vggish", vggish),
+        "video": ("vgg19", vgg19),
+        "text": ("bert", bert),
+    }
+    choices = {m: Choice.parse(f"{name}:{value}") for m, (name, value) in asked.items() if value is not None}
+    if vocabulary is not None:
+        if "text" not in choices:
+            raise TrainingError("--text-vocabulary lists words of a BERT: give --bert too")
+        choices["text"] = with_words(choices["text"], vocabulary)
+    return choices
+
+
+def with_words(choice: Choice, words: Path) -> Choice:
+    """`choice` with that list of words, unless it is no BERT or has a list of its own."""
+    if choice.name != "bert" or "words" in choice.options:
+        return choice
+    return replace(choice, options={**choice.options, "words": str(words)})
+
+
+def checkpoint_choices(
+    checkpoint: Path, recipe: Recipe, asked: Mapping[Modality, Choice]
+) -> dict[Modality, Choice]:
+    """The backbone of each modality of a checkpoint's model: the one asked for, or the one that it has by itself.
+
+    A model of the generated world has the classic ones and the tokeniser beside its weights. Of a model of a feature
+    store that says `classic` the same is true; any other backbone has to be asked for, and is compared with what the
+    store says where the store is still there. A list of words beside the weights belongs to the BERT.
+
+    Raises:
+        TrainingError: a backbone is missing, is of another modality than the model's, or is not the one that the
+            features were made with.
+    """
+    if foreign := asked.keys() - set(recipe.modalities):
+        raise TrainingError(
+            f"the model reads {' and '.join(recipe.modalities)}: it has no use for a backbone of {min(foreign)}"
+        )
+    stated = _stated(recipe)
+    choices: dict[Modality, Choice] = {}
+    for modality in recipe.modalities:
+        choice = asked.get(modality) or _own(checkpoint, modality, stated.get(modality))
+        if modality == "text":
+            choice = _with_own_files(checkpoint, choice)
+        _require_stated(modality, choice, stated.get(modality))
+        choices[modality] = choice
+    return choices
+
+
+def _stated(recipe: Recipe) -> Mapping[Modality, str]:
+    """What the data of a recipe say of their features, as far as they are there."""
+    if "world" in recipe.data:
+        return dict.fromkeys(MODALITIES, CLASSIC)
+    try:
+        return FeatureStore.load(StoreSettings.model_validate(recipe.data).store).manifest.features
+    except (TrainingError, ValueError):
+        return {}
+
+
+def _own(checkpoint: Path, modality: Modality, stated: str | None) -> Choice:
+    if stated is None or stated.partition("-")[0] != CLASSIC:
+        said = f", whose features are '{stated}'" if stated else ""
+        raise TrainingError(
+            f"'{checkpoint}' needs its backbone for {modality}{said}: give --backbone {_EXAMPLES[modality]}"
+        )
+    return Choice(CLASSIC, None, {})
+
+
+def _with_own_files(checkpoint: Path, choice: Choice) -> Choice:
+    """With the tokeniser beside the weights, or the list of words, where the choice names none."""
+    words, tokenizer = checkpoint / TEXT_VOCABULARY, checkpoint / TOKENIZER
+    if choice.name == "bert" and words.is_file():
+        return with_words(choice, words)
+    if choice.name == CLASSIC and choice.weights is None:
+        if not tokenizer.is_file():
+            raise TrainingError(f"the checkpoint has no {TOKENIZER} beside its weights")
+        return replace(choice, weights=str(tokenizer))
+    return choice
+
+
+def _require_stated(modality: Modality, choice: Choice, stated: str | None) -> None:
+    if stated is None or not _STATED.fullmatch(stated):
+        return
+    files = TextChoice.parse(str(choice)).files() if modality == "text" else choice.files()
+    # The tokeniser of the classic words is named where it was given, and else was made of the captions.
+    found = CLASSIC if choice.name == CLASSIC else says(choice, files)
+    if found != (CLASSIC if stated.startswith(CLASSIC) else stated):
+        raise TrainingError(
+            f"the model learnt from {modality} features of '{stated}'; the backbone that is given makes '{found}'"
+        )

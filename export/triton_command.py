@@ -1,0 +1,26 @@
+"""`tessera triton`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def triton(
+    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the model repository; other models in it stay.")
+    ],
+    max_batch: Annotated[
+        int, typer.Option(help="Windows in one run of a graph, at most; of large pictures fewer.", min=1)
+    ] = 8,
+    version: Annotated[int, typer.Option(help="Number of this version of the models.", min=1)] = 1,
+) -> None:
+    """Write a bundle as a model repository of Triton Inference Server, an ensemble for each modality."""
+    from export.triton import write_repository
+    from tessera.bundle import Bundle
+
+    for name in write_repository(Bundle.load(bundle), out, max_batch=max_batch, version=version):
+        print(f"{out / name}")

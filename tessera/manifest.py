@@ -1,0 +1,246 @@
+"""`manifest.json`: what a bundle says of itself.
+
+A model whose video codes depend on the spatial mean of a feature map alone has `video.grid` null: its backbone graph
+gives means [batch, time, C], and no map is ever computed or sent. Otherwise the graph gives maps
+[batch, time, grid, grid, C].
+
+A model that learnt from empty word slots has `text.slots`: its codes graph fills a text up to that many slots with
+zero vectors, and gives codes of the words alone.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from tessera.windows import MODALITIES, Modality
+
+Precision = Literal["fp32", "fp16"]
+"""What the encoders of the codes graphs compute in; distances and codes are always decided in fp32."""
+
+SCHEMA_VERSION: Literal[2] = 2
+"""What is written; version 1, which says less, is read too."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TensorSpec(_Part):
+    """One input or output of a graph. Dynamic axes are names (`batch`, `time`), fixed axes are sizes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class GraphSpec(_Part):
+    """One ONNX file: its hash and its signature."""
+
+    file: str
+    sha256: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+class TimeGrid(_Part):
+    """How a clip is cut. A remainder below `min_tail_sec` is dropped (codecs pad), a longer one fills a segment."""
+
+    hop_sec: float = 1.0
+    window_segments: int = 10
+    min_tail_sec: float = 0.25
+
+    def segments(self, duration_sec: float) -> int:
+        """Segments of a clip of `duration_sec` > 0 seconds; at least one."""
+        whole = int(duration_sec / self.hop_sec + 1e-6)
+        tail = duration_sec - whole * self.hop_sec
+        return max(1, whole + (tail >= self.min_tail_sec))
+
+
+class AudioSpec(_Part):
+    """The waveform an audio backbone takes: mono float32 in [-1, 1]."""
+
+    backbone: str
+    sample_rate: int
+    feature_dim: int
+
+
+class VideoSpec(_Part):
+    """The frames a video backbone takes: uint8 RGB, `frames_per_segment` evenly spaced frames per segment.
+
+    `grid` is how many cells a side its maps have; None where it gives their spatial means.
+    """
+
+    backbone: str
+    frames_per_segment: int
+    height: int
+    width: int
+    grid: int | None
+    feature_dim: int
+
+
+class TextSpec(_Part):
+    """The word slots a text backbone takes; one slot is one word, averaged over its tokens.
+
+    `words` is the file of the bundle that lists the token ids of the words that fill a slot; None where all words do.
+    `slots` is how many of them the model sees at once, empty ones as zeros; None where it sees the words alone.
+    """
+
+    backbone: str
+    feature_dim: int
+    slots: int | None = None
+    words: str | None = None
+
+
+class Comparison(_Part):
+    """Codes of one computation against those of another. Margins are those of the codes that differ."""
+
+    codes: int
+    mismatches: int
+    largest_margin: float = 0.0
+    mean_margin: float = 0.0
+    margins: tuple[float, ...] = ()
+    max_abs_embedding: float = 0.0
+    max_abs_latent: float = 0.0
+
+    @property
+    def agreement(self) -> float:
+        """The share of codes that are equal."""
+        return 1.0 - self.mismatches / max(1, self.codes)
+
+
+class BackboneParity(_Part):
+    """How a backbone graph agreed with torch: the largest difference of a feature."""
+
+    segments: int
+    max_abs: float
+
+
+class ModalityParity(_Part):
+    """How ONNX Runtime agreed with torch on one modality, as the bundle is served.
+
+    `segments` counts codes, of segments and of clips. Half precision is compared with full precision.
+    `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
+    batch. `padded`: windows of their own length against longer ones whose rest is masked, or empty as in training.
+    `peak_memory_mb`: what a process took to load a graph and run one window of ten segments.
+    """
+
+    segments: int
+    mismatches: int
+    largest_mismatch_margin: float
+    epsilon: float
+    max_abs_embedding: float
+    max_abs_latent: float
+    shapes: tuple[tuple[int, int], ...]
+    mean_mismatch_margin: float = 0.0
+    mismatch_margins: tuple[float, ...] = ()
+    optimization: dict[str, Comparison] = {}
+    alone: Comparison | None = None
+    padded: Comparison | None = None
+    backbone: BackboneParity | None = None
+    peak_memory_mb: dict[str, float] = {}
+
+
+def _as_many(value: object) -> object:
+    return (value,) if isinstance(value, int) else value
+
+
+class Toc(_Part):
+    """The channel selection that was baked in: how many channels are kept of each quantiser, and their scores."""
+
+    keep: Annotated[tuple[int, ...], BeforeValidator(_as_many)]
+    lambda_: float = Field(alias="lambda")
+    scores: tuple[tuple[float, ...], ...] = ()
+
+
+class Provenance(_Part):
+    """Where the weights come from. `origin` is what an import noted of a released file, `backbones` their weights."""
+
+    recipe: dict[str, object]
+    data: str
+    commit: str
+    step: int
+    scores: dict[str, object]
+    origin: dict[str, object] = {}
+    backbones: dict[Modality, dict[str, Any]] = {}
+
+
+class Manifest(_Part):
+    """Everything serving must know; the sha256 of the file is the `model_revision`.
+
+    A position has `levels` codes. Of a residual quantiser `depth` consecutive ones belong together: their rows add up,
+    and embeddings and latents have its kept channels once. `kept_channels` are those of each level.
+
+    Raises:
+        ValueError: parts of it contradict each other.
+    """
+
+    schema_version: Literal[1, 2]
+    name: str
+    family: str
+    levels: int
+    codebook_sizes: tuple[int, ...]
+    dim: int
+    kept_channels: tuple[tuple[int, ...], ...]
+    clip_codes: bool
+    time_grid: TimeGrid
+    audio: AudioSpec | None
+    video: VideoSpec | None
+    text: TextSpec | None
+    graphs: dict[str, GraphSpec]
+    files: dict[str, str]
+    toc: Toc
+    parity: dict[Modality, ModalityParity]
+    provenance: Provenance
+    licence: str
+    quantizer: Literal["vq", "residual", "fsq"] = "vq"
+    depth: int = Field(1, ge=1)
+    precision: Precision = "fp32"
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """The modalities this bundle reads."""
+        return tuple(m for m in MODALITIES if getattr(self, m) is not None)
+
+    @property
+    def kept_total(self) -> int:
+        """Width of embeddings and latents: kept channels of all quantisers together."""
+        return sum(len(channels) for channels in self.kept_channels[:: self.depth])
+
+    @model_validator(mode="after")
+    def _levels_are_complete(self) -> Self:
+        if not self.levels == len(self.codebook_sizes) == len(self.kept_channels) or self.levels % self.depth:
+            raise ValueError("levels, codebook_sizes, kept_channels and depth contradict each other")
+        for channels in self.kept_channels:
+            if not channels or list(channels) != sorted(set(channels) & set(range(self.dim))):
+                raise ValueError(f"kept_channels are not different ones of {self.dim}, in ascending order")
+        return self
+
+    @model_validator(mode="after")
+    def _graphs_are_complete(self) -> Self:
+        expected = {f"{m}.{part}" for m in self.modalities for part in ("backbone", "codes")}
+        if self.graphs.keys() != expected:
+            raise ValueError(f"graphs are {sorted(self.graphs)}, expected {sorted(expected)}")
+        for modality in self.modalities:
+            found = {t.name: t.shape for t in self.graphs[f"{modality}.codes"].outputs}
+            if found != codes_outputs(self.levels, self.kept_total, self.clip_codes):
+                raise ValueError(f"the outputs of {modality}.codes are not those of the model")
+        return self
+
+
+def codes_outputs(levels: int, kept: int, clip_codes: bool) -> dict[str, tuple[int | str, ...]]:
+    """The outputs of a codes graph with `levels` codes a position and `kept` channels of an embedding, axis by axis."""
+    segment: dict[str, tuple[int | str, ...]] = {
+        "codes": ("batch", "time", levels),
+        "margins": ("batch", "time", levels),
+        "embeddings": ("batch", "time", kept),
+        "latents": ("batch", "time", kept),
+    }
+    clip: dict[str, tuple[int | str, ...]] = {
+        "clip_code": ("batch", levels),
+        "clip_margin": ("batch", levels),
+        "clip_embedding": ("batch", kept),
+        "clip_latent": ("batch", kept),
+    }
+    return segment | (clip if clip_codes else {})
