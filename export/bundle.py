@@ -5,94 +5,80 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import save as save_safetensors
 from torch import Tensor, nn
 
 from export import signatures
 from export.card import model_card
-from export.graphs import FCIDCodes
-from export.onnx import export_onnx, tensor_specs
-from export.verify import SHAPES, verify_backbone, verify_codes
-from tessera.bundle import (
-    CODEBOOK,
-    MANIFEST,
+from export.graphs import CodesGraph
+from export.onnx import OPSET, export_onnx, tensor_specs
+from export.recorded import noise_inputs, recorded_inputs
+from export.signatures import Traced
+from export.source import Source
+from export.verify import SEGMENTS_COMPARED, Features, verify_backbone, verify_codes
+from tessera.bundle import CODEBOOK, MANIFEST, Bundle, graph_metadata, sha256_of
+from tessera.errors import TrainingError
+from tessera.manifest import (
     SCHEMA_VERSION,
-    Bundle,
+    BackboneParity,
     GraphSpec,
     Manifest,
     ModalityParity,
+    Precision,
     Provenance,
     TimeGrid,
-    Toc,
-    sha256_of,
 )
-from tessera.errors import TrainingError
-from tessera.runtime import Graph
-from tessera.windows import MODALITIES, Modality, Window
-from training.backbones.catalogue import Backbones, build_backbones
-from training.checkpoint import load_model
-from training.config import Recipe
-from training.data.generated import GeneratedData
-from training.models.fcid import FCID
-from training.toc import select_channels
+from tessera.memory import peak_memory_mb
+from tessera.runtime import OPTIMIZATIONS, Graph
+from tessera.windows import MODALITIES, Modality
 
-TOKENIZER = "tokenizer.json"
 LICENCE = "Apache-2.0"
+UNKNOWN_LICENCE = "unknown"
+"""Of weights that others released: nobody but they can say."""
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """What the user of `tessera export` chooses. `keep=None` keeps every channel: TOC switched off."""
+    """What the user of `tessera export` chooses beside the checkpoint, its channels and its backbones.
+
+    `segments` random ones of each modality are compared, and those of `clips` recorded clips.
+    """
 
     name: str | None = None
-    keep: int | None = None
-    toc_lambda: float = 0.3
-    scores: Mapping[str, Any] | None = None
+    licence: str | None = None
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    precision: Precision = "fp32"
+    opset: int = OPSET
+    segments: int = SEGMENTS_COMPARED
+    clips: int = 40
 
 
-@dataclass(frozen=True)
-class _Source:
-    """A loaded checkpoint with all that an export needs of it."""
-
-    model: FCID
-    recipe: Recipe
-    step: int
-    tokenizer_json: str
-    kept: tuple[int, ...]
-    backbones: Backbones
-
-
-def export_bundle(
-    checkpoint: Path,
-    out: Path,
-    settings: ExportSettings,
-    recorded: Mapping[Modality, list[Window]],
-    console: Console,
-) -> Bundle:
-    """Export `checkpoint` to the folder `out`, proving on random and on `recorded` windows that codes are equal.
+def export_bundle(source: Source, out: Path, settings: ExportSettings, console: Console) -> Bundle:
+    """Export `source` to the folder `out`, proving that its codes are the model's.
 
     Raises:
-        TrainingError: the checkpoint cannot be read, an axis was frozen, or parity failed. `out` is then as before.
+        TrainingError: an axis was frozen, parity failed, or the scores are of another model. `out` is then as before.
     """
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise TrainingError(f"'{out}' is neither empty nor a bundle; choose another folder")
-    source = _open(checkpoint, settings)
     if settings.scores:
-        _require_own_scores(source, settings)
+        _require_own_scores(source, settings.scores)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as work:
         folder = Path(work) / "bundle"
         folder.mkdir()
-        graphs, parity = _write_graphs(source, folder, recorded, console)
-        _write_rest(source, folder, settings, graphs, parity)
+        writer = _Writer(source, folder, settings, console)
+        for modality in source.modalities:
+            writer.add(modality)
+        writer.finish()
         Bundle.load(folder)
         if out.exists():
             shutil.rmtree(out)
@@ -100,60 +86,130 @@ def export_bundle(
     return Bundle.load(out)
 
 
-def require_exportable(checkpoint: Path, recipe: Recipe) -> None:
-    """Refuse what cannot be exported yet.
+class _Writer:
+    """Fills the folder of a bundle, one modality after the other."""
 
-    Raises:
-        TrainingError: the model is not a whole FCID with vq, or its backbones are not those of the generated world.
-    """
-    if recipe.method != "fcid" or recipe.half is not None or recipe.codebook.quantizer != "vq":
-        what = f"method {recipe.method}, half {recipe.half or 'both'}, quantizer {recipe.codebook.quantizer}"
-        raise TrainingError(
-            f"'{checkpoint}' cannot be exported yet: it is {what}; only whole FCID with vq can"
+    def __init__(self, source: Source, folder: Path, settings: ExportSettings, console: Console) -> None:
+        self._source, self._folder, self._settings = source, folder, settings
+        self._console = console
+        self._graphs: dict[str, GraphSpec] = {}
+        self._parity: dict[Modality, ModalityParity] = {}
+        self._files: dict[str, bytes] = {}
+
+    def add(self, modality: Modality) -> None:
+        """Export and verify both graphs of `modality`."""
+        self._console.print(f"exporting {modality} ...")
+        verified, features = self._backbone(modality)
+        parity = self._codes(modality, Features(tuple(features), self._settings.segments))
+        parity = parity.model_copy(update={"backbone": verified, "peak_memory_mb": self._memory(modality)})
+        self._parity[modality] = parity
+        self._files |= self._source.backbones[modality].files
+        self._console.print(f"  {parity.segments} codes compared, {parity.mismatches} differ", style="dim")
+
+    def _backbone(self, modality: Modality) -> tuple[BackboneParity, list[Tensor]]:
+        backbone = self._source.backbones[modality]
+        module, step = backbone.module, backbone.step or 0.0
+        data = self._graph(f"{modality}.backbone", module, signatures.backbone(backbone.spec))
+        noise = list(noise_inputs(backbone))
+        for level in OPTIMIZATIONS[:-1]:
+            verify_backbone(module, Graph(data, optimization=level), noise[:1], step)
+        recorded = recorded_inputs(backbone, self._source.recipe, self._settings.clips)
+        return verify_backbone(module, Graph(data), [*noise, *recorded], step)
+
+    def _codes(self, modality: Modality, features: Features) -> ModalityParity:
+        source, precision = self._source, self._settings.precision
+        whole = CodesGraph(source.model, modality, source.kept, source.slots_of(modality)).eval()
+        exported = whole if precision == "fp32" else whole.halved()
+        traced = signatures.codes(
+            source.spec(modality), source.levels, sum(map(len, source.kept)), whole.clip_codes
         )
-    if "world" not in recipe.data:
-        raise TrainingError(
-            f"'{checkpoint}' cannot be exported yet: it was not trained on the generated world, "
-            "whose backbones are the only ones that can go into a bundle so far"
+        data = self._graph(f"{modality}.codes", exported, traced)
+        return verify_codes(whole, data, features, precision)
+
+    def _graph(self, name: str, module: nn.Module, traced: Traced) -> bytes:
+        settings = self._settings
+        metadata = graph_metadata(name, precision=settings.precision)
+        data = export_onnx(module, traced.example, traced.signature, metadata, settings.opset)
+        (self._folder / f"{name}.onnx").write_bytes(data)
+        inputs, outputs = tensor_specs(data)
+        self._graphs[name] = GraphSpec(
+            file=f"{name}.onnx", sha256=sha256_of(data), inputs=inputs, outputs=outputs
+        )
+        return data
+
+    def _memory(self, modality: Modality) -> dict[str, float]:
+        names = [f"{modality}.{part}" for part in ("backbone", "codes")]
+        graphs = [(name, self._graphs[name]) for name in names]
+        peaks = {name: peak_memory_mb(self._folder / spec.file, spec.inputs) for name, spec in graphs}
+        return {name: peak for name, peak in peaks.items() if peak is not None}
+
+    def finish(self) -> None:
+        """Write codebook, manifest and model card."""
+        tables = _tables(self._source)
+        width, dim = max(map(len, tables)), tables[0].shape[1]
+        codebook = np.zeros((len(tables), width, dim), np.float32)
+        for level, table in enumerate(tables):
+            codebook[level, : len(table)] = table
+        self._files[CODEBOOK] = save_safetensors({"codebook": codebook})
+        manifest = self._manifest([len(table) for table in tables], dim)
+        files = {
+            **self._files,
+            "README.md": model_card(manifest).encode(),
+            MANIFEST: manifest.model_dump_json(indent=1, by_alias=True).encode(),
+        }
+        for name, data in files.items():
+            (self._folder / name).write_bytes(data)
+
+    def _manifest(self, sizes: list[int], dim: int) -> Manifest:
+        source, settings = self._source, self._settings
+        depth = source.depth
+        specs: dict[str, Any] = {m: source.spec(m) if m in source.modalities else None for m in MODALITIES}
+        return Manifest(
+            schema_version=SCHEMA_VERSION,
+            name=settings.name or source.recipe.name,
+            family=source.recipe.method,
+            levels=source.levels,
+            codebook_sizes=tuple(sizes),
+            dim=dim,
+            kept_channels=tuple(kept for kept in source.kept for _ in range(depth)),
+            clip_codes=source.clip_codes,
+            time_grid=TimeGrid(),
+            **specs,
+            graphs=self._graphs,
+            files={name: sha256_of(data) for name, data in self._files.items()},
+            toc=source.toc,
+            parity=self._parity,
+            provenance=Provenance(
+                recipe=source.recipe.model_dump(mode="json"),
+                data=source.data,
+                commit=_commit(),
+                step=source.step,
+                scores=dict(settings.scores),
+                origin=source.origin,
+                backbones={m: dict(source.backbones[m].provenance) for m in source.modalities},
+            ),
+            licence=settings.licence or (UNKNOWN_LICENCE if source.origin else LICENCE),
+            quantizer=source.recipe.codebook.quantizer,
+            depth=depth,
+            precision=settings.precision,
         )
 
 
-def read_tokenizer(checkpoint: Path) -> str:
-    """The tokeniser that a model was trained with.
-
-    Raises:
-        TrainingError: it is not there.
-    """
-    try:
-        return (checkpoint / TOKENIZER).read_text()
-    except OSError:
-        raise TrainingError(f"the checkpoint has no {TOKENIZER} beside its weights") from None
+def _tables(source: Source) -> list[NDArray[np.float32]]:
+    """The codebook [K, D] of each level."""
+    return [
+        table.detach().float().numpy()
+        for quantizer in source.model.levels()
+        for table in quantizer.table().chunk(quantizer.levels)
+    ]
 
 
-def _open(checkpoint: Path, settings: ExportSettings) -> _Source:
-    model, recipe, step = load_model(checkpoint)
-    require_exportable(checkpoint, recipe)
-    assert isinstance(model, FCID), "the method is FCID. This is a bug."
-    tokenizer_json = read_tokenizer(checkpoint)
-    table = next(model.levels()).table()
-    keep = table.shape[1] if settings.keep is None else settings.keep
-    return _Source(
-        model=model.eval(),
-        recipe=recipe,
-        step=step,
-        tokenizer_json=tokenizer_json,
-        kept=tuple(select_channels(table, keep, lambda_=settings.toc_lambda)),
-        backbones=build_backbones(tokenizer_json),
-    )
-
-
-def _require_own_scores(source: _Source, settings: ExportSettings) -> None:
+def _require_own_scores(source: Source, scores: Mapping[str, Any]) -> None:
     """A model card must not state the scores of another model or of other channels."""
-    scores = settings.scores or {}
     own = {
         "seeds": source.recipe.training.seed,
-        "kept_channels": len(source.kept),
-        "toc_lambda": settings.toc_lambda,
+        "kept_channels": len(source.kept[0]),
+        "toc_lambda": source.toc_lambda,
     }
     stated = {**{name: scores.get(name) for name in own}, "seeds": (scores.get("seeds") or [None])[0]}
     if stated != own:
@@ -161,99 +217,6 @@ def _require_own_scores(source: _Source, settings: ExportSettings) -> None:
             f"the scores are of seed {stated['seeds']}, {stated['kept_channels']} channels and lambda "
             f"{stated['toc_lambda']}; this export is of {own['seeds']}, {own['kept_channels']} and {own['toc_lambda']}"
         )
-
-
-def _write_graphs(
-    source: _Source, folder: Path, recorded: Mapping[Modality, list[Window]], console: Console
-) -> tuple[dict[str, GraphSpec], dict[Modality, ModalityParity]]:
-    specs: dict[str, GraphSpec] = {}
-    parity: dict[Modality, ModalityParity] = {}
-    for modality in MODALITIES:
-        console.print(f"exporting {modality} ...")
-        backbone = source.backbones.of(modality)
-        spec = backbone.spec
-        codes = FCIDCodes(source.model, modality, source.kept).eval()
-        metadata = {"tessera.schema_version": str(SCHEMA_VERSION), "tessera.modality": modality}
-        sessions = {}
-        for name, module, traced in (
-            (f"{modality}.backbone", backbone, signatures.backbone(spec)),
-            (f"{modality}.codes", codes, signatures.codes(spec, 1, len(source.kept), True)),
-        ):
-            data = export_onnx(module, traced.example, traced.signature, {**metadata, "tessera.graph": name})
-            (folder / f"{name}.onnx").write_bytes(data)
-            inputs, outputs = tensor_specs(data)
-            specs[name] = GraphSpec(
-                file=f"{name}.onnx", sha256=sha256_of(data), inputs=inputs, outputs=outputs
-            )
-            sessions[name] = Graph(data)
-        batches = [_batch(window) for window in recorded[modality]]
-        verify_backbone(backbone, sessions[f"{modality}.backbone"], batches)
-        features = _features(backbone, batches, signatures.feature_shape(spec))
-        parity[modality] = verify_codes(modality, codes, sessions[f"{modality}.codes"], features)
-        console.print(
-            f"  {parity[modality].segments} codes compared, {parity[modality].mismatches} differ", style="dim"
-        )
-    return specs, parity
-
-
-def _batch(window: Window) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array)[None] for name, array in window.inputs.items()}
-
-
-def _features(
-    backbone: nn.Module, batches: list[dict[str, Tensor]], shape: tuple[int, ...]
-) -> Iterator[Tensor]:
-    """Features of the recorded windows one by one, and random ones of the same spread at several shapes."""
-    with torch.no_grad():
-        recorded = [backbone(**batch) for batch in batches]
-    yield from recorded
-    flat = torch.cat([features.flatten(0, 1) for features in recorded])
-    mean, deviation = flat.mean(dim=0), flat.std(dim=0)
-    generator = torch.Generator().manual_seed(0)
-    for batch, time in SHAPES * 20:
-        noise = torch.randn(batch, time, *shape, generator=generator)
-        yield mean + deviation * noise
-
-
-def _write_rest(
-    source: _Source,
-    folder: Path,
-    settings: ExportSettings,
-    graphs: dict[str, GraphSpec],
-    parity: dict[Modality, ModalityParity],
-) -> None:
-    table = next(source.model.levels()).table().detach().numpy().astype(np.float32)
-    files = {CODEBOOK: save_safetensors({"codebook": table[None]}), TOKENIZER: source.tokenizer_json.encode()}
-    manifest = Manifest(
-        schema_version=1,
-        name=settings.name or source.recipe.name,
-        family=source.recipe.method,
-        levels=1,
-        codebook_sizes=(len(table),),
-        dim=table.shape[1],
-        kept_channels=(source.kept,),
-        clip_codes=True,
-        time_grid=TimeGrid(),
-        audio=source.backbones.audio.spec,
-        video=source.backbones.video.spec,
-        text=source.backbones.text.spec,
-        graphs=graphs,
-        files={name: sha256_of(data) for name, data in files.items()},
-        toc=Toc(keep=len(source.kept), **{"lambda": settings.toc_lambda}),
-        parity=parity,
-        provenance=Provenance(
-            recipe=source.recipe.model_dump(mode="json"),
-            data=GeneratedData.of(source.recipe.data).sentence,
-            commit=_commit(),
-            step=source.step,
-            scores=dict(settings.scores or {}),
-        ),
-        licence=LICENCE,
-    )
-    files["README.md"] = model_card(manifest).encode()
-    files[MANIFEST] = manifest.model_dump_json(indent=1, by_alias=True).encode()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
 
 
 def _commit() -> str:

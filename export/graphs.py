@@ -5,6 +5,7 @@ B batch, T segments, D channels, Q kept channels of all quantisers together, L c
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +29,11 @@ class CodesGraph(nn.Module):
     """
 
     def __init__(
-        self, model: TaskModule[Any], modality: Modality, kept: Sequence[Sequence[int]], slots: int | None = None
+        self,
+        model: TaskModule[Any],
+        modality: Modality,
+        kept: Sequence[Sequence[int]],
+        slots: int | None = None,
     ) -> None:
         """`kept` channels of each quantiser. With `slots` the model sees that many, of which the last may be empty."""
         super().__init__()
@@ -36,6 +41,7 @@ class CodesGraph(nn.Module):
         self.model = model
         self.modality: Modality = modality
         self.slots = slots
+        self.precision = torch.float32
         self.tables = nn.ModuleList(
             _KeptRows(quantizer.table().detach().float().chunk(quantizer.levels), channels)
             for quantizer, channels in zip(model.levels(), kept, strict=True)
@@ -51,6 +57,15 @@ class CodesGraph(nn.Module):
         """The outputs in their order."""
         return tuple(codes_outputs(1, 1, self.clip_codes))
 
+    def halved(self) -> CodesGraph:
+        """A copy whose encoders compute in half precision; codebooks, distances and codes stay in full precision."""
+        half = copy.deepcopy(self)
+        for name, part in half.model.named_children():
+            if name != "quantizers":
+                part.half()
+        half.precision = torch.float16
+        return half
+
     def tally(self) -> Tally:
         """What counts how codes of this model differ: residual ones of one quantiser as one."""
         return Tally(next(self.model.levels()).levels)
@@ -61,6 +76,7 @@ class CodesGraph(nn.Module):
         `mask` bool [B, T] is for padded features, as in training; graphs are given none.
         """
         seen = features if self.slots is None else _filled(features, self.slots)
+        seen = seen.to(self.precision)
         if isinstance(self.model, FCID):
             segments, clip = self.model.segment_and_clip_latents(self.modality, seen, mask)
             return *self._quantised([segments[:, : features.shape[1]]]), *self._quantised([clip])
@@ -72,7 +88,9 @@ class CodesGraph(nn.Module):
         parts = []
         for quantizer, rows, z in zip(self.model.levels(), self.tables, latents, strict=True):
             codes, margins = quantizer.assign(z.float())
-            parts.append((codes, margins, rows(codes), z.float().index_select(-1, rows.get_buffer("channels"))))
+            parts.append(
+                (codes, margins, rows(codes), z.float().index_select(-1, rows.get_buffer("channels")))
+            )
         codes, margins, embeddings, kept = (torch.cat(part, dim=-1) for part in zip(*parts, strict=True))
         return codes, margins, embeddings, kept
 

@@ -1,30 +1,97 @@
-"""Windows of real clips for the parity check: rendered media and captions of the world that a recipe names."""
+"""What goes through the graphs to be checked: rendered media and captions of a generated world, and noise."""
 
 from __future__ import annotations
 
+import itertools
+import json
+from collections.abc import Iterator
+
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer as PieceTokenizer
+from torch import Tensor
 
-from tessera.bundle import TimeGrid
+from export.backbones import ExportedBackbone
+from tessera.errors import InputError
 from tessera.limits import Limits
-from tessera.text import WordSlots
-from tessera.windows import Modality, Window
-from training.backbones.classic import ClassicVideo
+from tessera.manifest import AudioSpec, TextSpec, TimeGrid, VideoSpec
+from tessera.text import TOKENIZER, WordSlots
 from training.config import Recipe
-from training.data.generated import GeneratedData, filmed
+from training.data.generated import GeneratedData
+from training.data.world import Clip, World
+
+Inputs = dict[str, Tensor]
+
+# A big network for pictures takes seconds for each of a window's frames, and has to see enough of them all the same.
+_PIXELS = 8_000_000
+_FEWEST_SEGMENTS = 8
+_NOISE = ((1, 1), (2, 1), (1, 2))
 
 
-def recorded_windows(recipe: Recipe, tokenizer_json: bytes, clips: int = 40) -> dict[Modality, list[Window]]:
-    """Windows of `clips` clips that no split holds: they lie behind the test clips."""
-    data = GeneratedData.of(recipe.data)
-    words = WordSlots(tokenizer_json, TimeGrid())
-    windows: dict[Modality, list[Window]] = {"audio": [], "video": [], "text": []}
-    spec = ClassicVideo.spec
-    for index in range(clips):
-        clip = data.world.clip("test", data.clips["test"] + index)
-        frames = filmed(clip, (spec.height, spec.width))
-        windows["audio"].append(
-            Window("audio", {"waveform": clip.waveform().astype(np.float32)}, len(frames))
-        )
-        windows["video"].append(Window("video", {"frames": frames}, len(frames)))
-        windows["text"] += words.cut(clip.caption, Limits(), "none")[0]
-    return windows
+def recorded_inputs(backbone: ExportedBackbone, recipe: Recipe, clips: int) -> list[Inputs]:
+    """Windows of `clips` clips that no split of the model's world holds, or of a world of ours; each a batch of one."""
+    windows = _WINDOWS[type(backbone.spec)](backbone, _clips(recipe, clips))
+    return [{name: torch.from_numpy(array)[None] for name, array in window.items()} for window in windows]
+
+
+def noise_inputs(backbone: ExportedBackbone) -> Iterator[Inputs]:
+    """Batches of several shapes that look and sound like nothing."""
+    generator = torch.Generator().manual_seed(0)
+    for batch, time in _NOISE:
+        yield _noise(backbone, batch, time, generator)
+
+
+def _clips(recipe: Recipe, clips: int) -> Iterator[Clip]:
+    data = GeneratedData.of(recipe.data) if "world" in recipe.data else None
+    world, behind = (World(seed=0), 0) if data is None else (data.world, data.clips["test"])
+    return (world.clip("test", behind + index) for index in range(clips))
+
+
+def _sounds(backbone: ExportedBackbone, clips: Iterator[Clip]) -> Iterator[dict[str, NDArray[np.generic]]]:
+    for clip in clips:
+        yield {"waveform": clip.waveform().astype(np.float32)}
+
+
+def _pictures(backbone: ExportedBackbone, clips: Iterator[Clip]) -> Iterator[dict[str, NDArray[np.generic]]]:
+    spec = backbone.spec
+    assert isinstance(spec, VideoSpec)
+    pixels = spec.frames_per_segment * spec.height * spec.width
+    rest = max(_FEWEST_SEGMENTS, _PIXELS // pixels)
+    for clip in clips:
+        seconds = clip.seconds_of_frames(spec.frames_per_segment, spec.height, spec.width)
+        frames = np.stack(list(itertools.islice(seconds, rest)))
+        yield {"frames": frames}
+        rest -= len(frames)
+        if rest <= 0:
+            return
+
+
+def _texts(backbone: ExportedBackbone, clips: Iterator[Clip]) -> Iterator[dict[str, NDArray[np.generic]]]:
+    spec = backbone.spec
+    assert isinstance(spec, TextSpec)
+    listed = None if spec.words is None else frozenset(json.loads(backbone.files[spec.words]))
+    words = WordSlots(backbone.files[TOKENIZER], TimeGrid(), listed)
+    for clip in clips:
+        try:
+            windows, _ = words.cut(clip.caption, Limits(), "none")
+        except InputError:
+            continue  # none of its words is listed
+        yield from (window.inputs for window in windows)
+
+
+_WINDOWS = {AudioSpec: _sounds, VideoSpec: _pictures, TextSpec: _texts}
+
+
+def _noise(backbone: ExportedBackbone, batch: int, time: int, generator: torch.Generator) -> Inputs:
+    spec = backbone.spec
+    if isinstance(spec, AudioSpec):
+        return {"waveform": 0.2 * torch.randn(batch, time * spec.sample_rate, generator=generator)}
+    if isinstance(spec, VideoSpec):
+        shape = (batch, time, spec.frames_per_segment, spec.height, spec.width, 3)
+        return {"frames": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
+    pieces = PieceTokenizer.from_str(backbone.files[TOKENIZER].decode()).get_vocab_size()
+    return {
+        "input_ids": torch.randint(pieces, (batch, time + 2), generator=generator),
+        "slots": torch.eye(time, time + 2).expand(batch, -1, -1).contiguous(),
+    }

@@ -55,9 +55,7 @@ def backbone(spec: AudioSpec | VideoSpec | TextSpec) -> Traced:
     )
 
 
-def codes(
-    spec: AudioSpec | VideoSpec | TextSpec, levels: int, kept: int, clip_codes: bool
-) -> Traced:
+def codes(spec: AudioSpec | VideoSpec | TextSpec, levels: int, kept: int, clip_codes: bool) -> Traced:
     """What the codes graph behind the backbone of `spec` takes and gives; `kept` channels of an embedding."""
     shape = feature_shape(spec)
     slots = spec.slots if isinstance(spec, TextSpec) else None

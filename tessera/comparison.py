@@ -1,4 +1,4 @@
-"""Counts how often two computations of the same codes differ, and by how much: two nearest codes may be a rounding apart.
+"""Counts how often two computations of the same codes differ, and how sure those codes were.
 
 P positions (segments, or clips), L codes a position, Q channels.
 """
@@ -26,7 +26,7 @@ class Tally:
     """Adds up what batches of outputs of a codes graph have in common."""
 
     def __init__(self, depth: int = 1) -> None:
-        """`depth` codes of a residual quantiser count as one: where one differs, those behind it are of another rest."""
+        """`depth` codes of a residual quantiser count as one: behind one that differs, all are of another rest."""
         self._depth = depth
         self._codes = 0
         self._margins: list[float] = []

@@ -19,7 +19,7 @@ from tessera.windows import MODALITIES, Modality
 Precision = Literal["fp32", "fp16"]
 """What the encoders of the codes graphs compute in; distances and codes are always decided in fp32."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
 """What is written; version 1, which says less, is read too."""
 
 
@@ -111,17 +111,17 @@ class Comparison(_Part):
 
 
 class BackboneParity(_Part):
-    """How a backbone graph agreed with torch: the largest difference of a feature, and the largest feature."""
+    """How a backbone graph agreed with torch: the largest difference of a feature."""
 
     segments: int
     max_abs: float
-    largest: float
 
 
 class ModalityParity(_Part):
-    """How ONNX Runtime agreed with torch on one modality, as the bundle is served; of half precision, with full precision.
+    """How ONNX Runtime agreed with torch on one modality, as the bundle is served.
 
-    `segments` counts codes, of segments and of clips. `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
+    `segments` counts codes, of segments and of clips. Half precision is compared with full precision.
+    `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
     batch. `padded`: windows of their own length against longer ones whose rest is masked, or empty as in training.
     `peak_memory_mb`: what a process took to load a graph and run one window of ten segments.
     """

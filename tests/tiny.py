@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from export.bundle import ExportSettings, export_bundle
-from export.recorded import recorded_windows
+from export.source import open_source
 from training.config import Recipe
 from training.data.features import FeatureSet
 from training.data.generated import GeneratedData
@@ -16,6 +16,7 @@ from training.randomness import seed_everything
 from training.trainer import train
 
 QUIET = Console(quiet=True)
+QUICK = ExportSettings(segments=1_500, clips=4)
 
 RECIPE = Recipe.parse(
     {
@@ -56,6 +57,5 @@ def train_tiny(folder: Path) -> Path:
 
 def export_tiny(checkpoint: Path, out: Path) -> Path:
     """Export with half of the channels kept."""
-    recorded = recorded_windows(RECIPE, (checkpoint / "tokenizer.json").read_bytes(), clips=4)
-    export_bundle(checkpoint, out, ExportSettings(keep=16), recorded, QUIET)
+    export_bundle(open_source(checkpoint, [16]), out, QUICK, QUIET)
     return out

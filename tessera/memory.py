@@ -1,0 +1,58 @@
+"""How much memory a graph takes to serve: measured in a process of its own, which loads it and runs it once.
+
+Run as a module it is that process: the graph's file and its inputs' shapes come as JSON on its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tessera.features import run_backbone
+from tessera.manifest import TensorSpec
+from tessera.runtime import Graph
+
+_WINDOW = {"batch": 1, "time": 10, "tokens": 12}
+_KB = 1024 if sys.platform != "darwin" else 1
+
+
+def peak_memory_mb(file: Path, inputs: tuple[TensorSpec, ...]) -> float | None:
+    """Megabytes that loading the graph in `file` and running a window of ten segments add; None where it cannot run."""
+    shapes = {spec.name: (spec.dtype, [_size(axis) for axis in spec.shape]) for spec in inputs}
+    done = subprocess.run(
+        [sys.executable, "-m", "tessera.memory"],
+        input=json.dumps({"file": str(file), "inputs": shapes}),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return round(float(done.stdout), 1) if done.returncode == 0 else None
+
+
+def _size(axis: int | str) -> int:
+    """A size, a named axis, or a multiple of one as in `16000*time`."""
+    if isinstance(axis, int):
+        return axis
+    times, _, name = axis.rpartition("*")
+    return int(times or 1) * _WINDOW[name]
+
+
+def _measure(file: str, inputs: Mapping[str, tuple[str, list[int]]]) -> float:
+    before = _peak()
+    graph = Graph(Path(file).read_bytes())
+    run_backbone(graph, {name: np.zeros(shape, np.dtype(dtype)) for name, (dtype, shape) in inputs.items()})
+    return _peak() - before
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _KB / 1e6
+
+
+if __name__ == "__main__":
+    print(_measure(**json.load(sys.stdin)))
