@@ -145,13 +145,13 @@ class _Writer:
 
     def finish(self) -> None:
         """Write codebook, manifest and model card."""
-        tables = _tables(self._source)
-        width, dim = max(map(len, tables)), tables[0].shape[1]
-        codebook = np.zeros((len(tables), width, dim), np.float32)
-        for level, table in enumerate(tables):
-            codebook[level, : len(table)] = table
-        self._files[CODEBOOK] = save_safetensors({"codebook": codebook})
-        manifest = self._manifest([len(table) for table in tables], dim)
+        codebooks = tables(self._source)
+        dim = codebooks[0].shape[1]
+        stacked = np.zeros((len(codebooks), max(map(len, codebooks)), dim), np.float32)
+        for level, table in enumerate(codebooks):
+            stacked[level, : len(table)] = table
+        self._files[CODEBOOK] = save_safetensors({"codebook": stacked})
+        manifest = self._manifest([len(table) for table in codebooks], dim)
         files = {
             **self._files,
             "README.md": model_card(manifest).encode(),
@@ -195,7 +195,7 @@ class _Writer:
         )
 
 
-def _tables(source: Source) -> list[NDArray[np.float32]]:
+def tables(source: Source) -> list[NDArray[np.float32]]:
     """The codebook [K, D] of each level."""
     return [
         table.detach().float().numpy()

@@ -89,20 +89,22 @@ def open_source(
     toc_lambda: float = 0.3,
     asked: Mapping[Modality, Choice] | None = None,
     backbones: Mapping[Modality, ExportedBackbone] | None = None,
+    video_maps: bool = False,
 ) -> Source:
     """Load a checkpoint. `keep` channels of every quantiser, or of each its own number; none given: all of them.
 
-    The backbones are those `asked` for and those that the checkpoint has by itself, unless `backbones` are given.
+    The backbones are those `asked` for and those that the checkpoint has by itself, unless `backbones` are given;
+    with `video_maps` that for video gives whole maps, even where the codes depend on their means alone.
 
     Raises:
         TrainingError: the checkpoint cannot be read, a backbone is missing or another than the one that the features
             were made with, or so many channels cannot be kept.
     """
     model, recipe, step = load_model(checkpoint)
-    selections = _selections(model, keep, toc_lambda)
+    selections = select_all(model, keep, toc_lambda)
     if backbones is None:
         choices = checkpoint_choices(checkpoint, recipe, asked or {})
-        backbones = open_backbones(choices, needs_maps(model))
+        backbones = open_backbones(choices, video_maps or needs_maps(model))
     origin = _origin(checkpoint)
     _require_widths(model, recipe, backbones)
     return Source(
@@ -118,7 +120,12 @@ def open_source(
     )
 
 
-def _selections(model: TaskModule[Any], keep: Sequence[int], toc_lambda: float) -> tuple[Selection, ...]:
+def select_all(model: TaskModule[Any], keep: Sequence[int], toc_lambda: float) -> tuple[Selection, ...]:
+    """What TOC makes of each quantiser's codebook; `keep` as `open_source` takes it.
+
+    Raises:
+        TrainingError: so many channels cannot be kept, or there are more or fewer numbers than codebooks.
+    """
     tables = [quantizer.table().detach() for quantizer in model.levels()]
     wanted = list(keep) or [table.shape[1] for table in tables]
     if len(wanted) == 1:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,10 +15,12 @@ from rich.table import Table
 
 from tessera.bundle import DEMO, Bundle
 from tessera.codes import Encoding
-from tessera.errors import InputError
+from tessera.errors import InputError, TesseraError
+from tessera.manifest import Manifest
+from tessera.parity import parity_table
 from tessera.scores import percent
 from tessera.tokenizer import Tokenizer
-from tessera.windows import MODALITIES
+from tessera.verification import verify_bundle
 
 _out, _err = Console(), Console(stderr=True)
 
@@ -88,6 +91,7 @@ def inspect(
         "family": manifest.family,
         "codes": " x ".join(map(str, manifest.codebook_sizes)) + (", with clip codes" * manifest.clip_codes),
         "kept channels": kept,
+        "precision": manifest.precision,
         "modalities": ", ".join(manifest.modalities),
         "time grid": f"{grid.hop_sec:g} s a segment, windows of {grid.window_segments}",
         "data": manifest.provenance.data,
@@ -105,18 +109,7 @@ def inspect(
             name, f"{len(loaded.graph(name)) / 1000:.0f}", *(side.replace("[", r"\[") for side in sides)
         )
     _out.print(graphs)
-    parity = Table(
-        "modality", "segments", "mismatches", "largest margin", "epsilon", title="torch = ONNX Runtime"
-    )
-    for modality, report in manifest.parity.items():
-        parity.add_row(
-            modality,
-            str(report.segments),
-            str(report.mismatches),
-            f"{report.largest_mismatch_margin:.2g}",
-            f"{report.epsilon:.2g}",
-        )
-    _out.print(parity)
+    _out.print(parity_table(manifest))
     if directions := manifest.provenance.scores.get("directions"):
         _out.print(_scores_table(directions))
 
@@ -125,12 +118,36 @@ def verify(
     bundle: Annotated[
         Path, typer.Argument(help="Folder of a bundle.", show_default="the demo bundle")
     ] = DEMO,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="The checkpoint it was made of: prove again that its codes are the model's."),
+    ] = None,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option(help="With --checkpoint: the backbones, as `tessera export` takes them."),
+    ] = None,
 ) -> None:
-    """Check every hash of a bundle and run a real batch of each modality through its graphs."""
-    tokenizer = Tokenizer.load(bundle)
-    tokenizer.warm_up()
-    modalities = [m for m in MODALITIES if m in tokenizer.modalities]
-    _out.print(f"{tokenizer.manifest.name} is whole and runs: {', '.join(modalities)}")
+    """Check all files of a bundle, and that its graphs agree with each other, with its codebook and with its model."""
+    loaded = Bundle.load(bundle)
+    table = Table("modality", "check", "codes", "differ", "largest margin", title=loaded.manifest.name)
+    for modality, comparisons in verify_bundle(loaded).items():
+        for name, found in comparisons.items():
+            differ, margin = str(found.mismatches), f"{found.largest_margin:.2g}"
+            table.add_row(modality, name, str(found.codes), differ, margin)
+    _out.print(table)
+    if checkpoint is not None:
+        _out.print(parity_table(_proof()(loaded, checkpoint, backbone or [])))
+    _out.print(f"{loaded.manifest.name} is whole and runs: {', '.join(loaded.manifest.modalities)}")
+
+
+def _proof() -> Callable[[Bundle, Path, list[str]], Manifest]:
+    """What compares a bundle with its checkpoint: the room that makes bundles brings it."""
+    try:
+        (entry,) = entry_points(group="tessera.proofs")
+        proof: Callable[[Bundle, Path, list[str]], Manifest] = entry.load()
+    except (ValueError, ImportError):
+        raise TesseraError("--checkpoint needs more packages: pip install 'tessera[train]'") from None
+    return proof
 
 
 def _progress(sources: list[Path | str]) -> Iterator[Path | str]:

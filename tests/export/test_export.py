@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.bundle import ExportSettings, export_bundle, require_exportable
+from export.bundle import ExportSettings, export_bundle
 from export.commands import export
 from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
-from export.recorded import recorded_windows
-from export.verify import EPSILON, SHAPES, verify_backbone, verify_codes
+from export.source import open_source
+from export.verify import EPSILON, SHAPES, verify_backbone
 from tessera import Bundle, Tokenizer
 from tessera.errors import TrainingError
-from tessera.runtime import Graph
-from tests.tiny import QUIET, RECIPE
+from tessera.runtime import OPTIMIZATIONS, Graph
+from tests.tiny import QUICK, QUIET, RECIPE
 from training.backbones.classic import ClassicVideo
 from training.checkpoint import load_model
-from training.config import Recipe
 from training.data.world import World
 from training.toc import select_channels
 
@@ -52,10 +52,17 @@ def test_every_dynamic_axis_has_its_name(bundle_dir: Path) -> None:
 
 def test_the_parity_report_is_in_the_manifest(bundle_dir: Path) -> None:
     parity = Bundle.load(bundle_dir).manifest.parity
-    for report in parity.values():
+    for modality, report in parity.items():
         assert {(1, 1), *SHAPES} <= set(report.shapes)
         assert report.segments > 1_000
         assert report.mismatches == 0 or report.largest_mismatch_margin < report.epsilon
+        assert set(report.optimization) == set(OPTIMIZATIONS)
+        assert report.alone is not None
+        assert report.padded is not None
+        assert report.backbone is not None
+        assert report.backbone.segments >= 13
+        assert set(report.peak_memory_mb) == {f"{modality}.backbone", f"{modality}.codes"}
+        assert min(report.peak_memory_mb.values()) > 0
 
 
 def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_run: Path) -> None:
@@ -95,7 +102,7 @@ def test_a_graph_holds_nothing_of_this_machine(bundle_dir: Path) -> None:
         model = onnx.load_model_from_string(data)
         assert not any(tensor.external_data for tensor in model.graph.initializer)
         assert {prop.key for prop in model.metadata_props} == {
-            "tessera.graph", "tessera.modality", "tessera.schema_version",
+            "tessera.graph", "tessera.modality", "tessera.precision", "tessera.schema_version",
         }  # fmt: skip
 
 
@@ -104,52 +111,54 @@ def test_a_failed_parity_writes_nothing(
 ) -> None:
     """The tolerance is set to what no graph can meet: the failure is real, the folder stays as it was."""
     monkeypatch.setattr("export.verify.TOLERANCE", -1.0)
-    recorded = recorded_windows(RECIPE, (tiny_run / "tokenizer.json").read_bytes(), clips=1)
     with pytest.raises(TrainingError, match="differ"):
-        export_bundle(tiny_run, tmp_path / "out", ExportSettings(), recorded, QUIET)
+        export_bundle(open_source(tiny_run), tmp_path / "out", QUICK, QUIET)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_of_other_things_is_not_replaced(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("important")
     with pytest.raises(TrainingError, match="neither empty nor a bundle"):
-        export_bundle(tiny_run, tmp_path, ExportSettings(), {"audio": [], "video": [], "text": []}, QUIET)
+        export_bundle(open_source(tiny_run), tmp_path, QUICK, QUIET)
     assert (tmp_path / "thesis.txt").read_text() == "important"
 
 
 @pytest.mark.parametrize("keep", [-1, 0, 33])
-def test_keeping_more_channels_than_there_are(tiny_run: Path, tmp_path: Path, keep: int) -> None:
+def test_keeping_more_channels_than_there_are(tiny_run: Path, keep: int) -> None:
     with pytest.raises(TrainingError, match="1 to 32 channels"):
-        export_bundle(tiny_run, tmp_path / "out", ExportSettings(keep=keep), {}, QUIET)
+        open_source(tiny_run, [keep])
+
+
+def test_keeping_channels_of_more_codebooks_than_there_are(tiny_run: Path) -> None:
+    with pytest.raises(TrainingError, match=r"1 codebook\(s\) .* 2 numbers"):
+        open_source(tiny_run, [16, 8])
 
 
 def test_scores_of_another_model_are_not_put_on_the_card(tiny_run: Path, tmp_path: Path) -> None:
     scores = {"seeds": [RECIPE.training.seed], "kept_channels": 32, "toc_lambda": 0.3}
     with pytest.raises(TrainingError, match=r"this export is of 0, 16 and 0\.3"):
-        export_bundle(tiny_run, tmp_path / "out", ExportSettings(keep=16, scores=scores), {}, QUIET)
+        export_bundle(open_source(tiny_run, [16]), tmp_path / "out", ExportSettings(scores=scores), QUIET)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"data": {"store": "stores/ave"}}, "not trained on the generated world"),
-        ({"codebook": {"quantizer": "residual"}}, "method fcid, half both, quantizer residual"),
-    ],
-)
-def test_what_cannot_be_exported_yet_is_told_of(changes: dict[str, object], message: str) -> None:
-    recipe = Recipe.parse({**RECIPE.model_dump(), **changes})
-    with pytest.raises(TrainingError, match=message):
-        require_exportable(Path("run"), recipe)
-
-
-def test_the_command_refuses_it_before_it_looks_for_files(tiny_run: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(tiny_run, tmp_path / "copy"))
-    config = json.loads((copy / "config.json").read_text())
-    config["recipe"]["data"] = {"store": "stores/ave"}
-    (copy / "config.json").write_text(json.dumps(config))
-    (copy / "tokenizer.json").unlink()
-    with pytest.raises(TrainingError, match="cannot be exported yet"):
+def test_a_backbone_that_is_missing_is_asked_for(tiny_run: Path, tmp_path: Path) -> None:
+    copy = changed_recipe(tiny_run, tmp_path, data={"store": "stores/ave"})
+    with pytest.raises(TrainingError, match=r"needs its backbone for audio.*give --backbone audio="):
         export(copy, tmp_path / "out")
+
+
+def test_a_backbone_of_another_width_is_refused(tiny_run: Path) -> None:
+    narrow = {
+        modality: replace(backbone, spec=backbone.spec.model_copy(update={"feature_dim": 12}))
+        for modality, backbone in open_source(tiny_run).backbones.items()
+    }
+    with pytest.raises(TrainingError, match="of 48 channels; those of its backbone have 12"):
+        open_source(tiny_run, backbones=narrow)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_a_checkpoint_or_a_released_file(tiny_run: Path, tmp_path: Path, both: bool) -> None:
+    with pytest.raises(TrainingError, match="give a checkpoint, or a released file"):
+        export(tiny_run if both else None, tmp_path / "out", released=tiny_run if both else None)
 
 
 def test_a_checkpoint_of_another_schema(tiny_run: Path, tmp_path: Path) -> None:
@@ -157,7 +166,16 @@ def test_a_checkpoint_of_another_schema(tiny_run: Path, tmp_path: Path) -> None:
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps({**config, "schema_version": 99}))
     with pytest.raises(TrainingError, match="schema version 99"):
-        export_bundle(copy, tmp_path / "out", ExportSettings(), {}, QUIET)
+        open_source(copy)
+
+
+def changed_recipe(run: Path, folder: Path, **changes: object) -> Path:
+    """A copy of a checkpoint whose recipe says something else."""
+    copy = Path(shutil.copytree(run, folder / "copy"))
+    config = json.loads((copy / "config.json").read_text())
+    config["recipe"] |= changes
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
 
 
 class _Plus(nn.Module):
@@ -169,43 +187,16 @@ class _Plus(nn.Module):
         return features + self.amount
 
 
+def test_an_opset_that_does_not_convert_is_refused() -> None:
+    signature = Signature({"features": (BATCH, TIME, FIXED)}, {"out": ("batch", "time", 4)})
+    with pytest.raises(TrainingError, match="opset 19 cannot be exported; known: 18, 20"):
+        export_onnx(_Plus(1.0), {"features": torch.zeros(3, 5, 4)}, signature, {}, opset=19)
+
+
 def test_an_output_of_another_width_is_noticed() -> None:
     signature = Signature({"features": (BATCH, TIME, FIXED)}, {"out": ("batch", "time", 5)})
     with pytest.raises(TrainingError, match="has an axis of 4"):
         export_onnx(_Plus(1.0), {"features": torch.zeros(3, 5, 4)}, signature, {})
-
-
-class _Codes(nn.Module):
-    """A stand-in of a codes graph: one code a segment by the sign of the first channel."""
-
-    def __init__(self, shift: float) -> None:
-        super().__init__()
-        self.shift = shift
-
-    def forward(self, features: Tensor) -> tuple[Tensor, ...]:
-        value = features[..., :1] + self.shift
-        return (value > 0).long(), value.abs(), (value > 0).float(), value
-
-
-def codes_graph(shift: float) -> Graph:
-    axes = ("batch", "time", 1)
-    signature = Signature(
-        {"features": (BATCH, TIME, FIXED)},
-        dict.fromkeys(("codes", "margins", "embeddings", "latents"), axes),
-    )
-    return Graph(export_onnx(_Codes(shift), {"features": torch.zeros(3, 5, 4)}, signature, {}))
-
-
-def test_a_mismatch_below_epsilon_passes_and_is_counted() -> None:
-    features = torch.full((1, 4, 4), -EPSILON / 4)
-    report = verify_codes("audio", _Codes(0.0), codes_graph(EPSILON / 2), [features])
-    assert report.mismatches == 4
-    assert 0 < report.largest_mismatch_margin < EPSILON
-
-
-def test_a_mismatch_with_a_margin_fails() -> None:
-    with pytest.raises(TrainingError, match="4 of 4 codes differ"):
-        verify_codes("audio", _Codes(0.0), codes_graph(0.5), [torch.full((1, 4, 4), -0.25)])
 
 
 def test_a_backbone_that_differs_fails() -> None:
