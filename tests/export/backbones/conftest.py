@@ -32,6 +32,7 @@ class Public:
     pca: Path
     vgg19: Path
     bert: Path
+    wide_bert: Path
     vocabulary: Path
 
     def audio(self, options: str = "") -> Choice:
@@ -63,6 +64,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Public:
         pca=folder / "vggish_pca_params.npz",
         vgg19=folder / "vgg19.pth",
         bert=random_weights.write_bert(folder / "bert"),
+        wide_bert=random_weights.write_bert(folder / "wide", width=768),
         vocabulary=folder / "cnt.pkl",
     )
 
