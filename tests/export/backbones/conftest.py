@@ -47,6 +47,10 @@ class Public:
         """BERT."""
         return Choice.parse(f"bert:{self.bert}{options}")
 
+    def wide_text(self, options: str = "") -> Choice:
+        """A BERT of the width that released checkpoints take."""
+        return Choice.parse(f"bert:{self.wide_bert}{options}")
+
 
 @pytest.fixture(scope="session")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Public:
@@ -103,6 +107,12 @@ def vggish(public: Public) -> Opened:
 def vgg19(public: Public) -> Opened:
     """VGG19 as the published features were made, for a model that sees means alone."""
     return opened("video", public.video(",frames=1,convention=caffe"))
+
+
+@pytest.fixture(scope="session")
+def vgg19_maps(public: Public) -> Opened:
+    """The same for a model that sees more than means."""
+    return opened("video", public.video(",frames=1,convention=caffe"), video_maps=True)
 
 
 @pytest.fixture(scope="session")
