@@ -14,21 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from safetensors.numpy import save as save_safetensors
-from torch import Tensor, nn
+from torch import nn
 
 from export import signatures
 from export.card import model_card
 from export.graphs import CodesGraph
+from export.half import halve_weights
 from export.onnx import OPSET, export_onnx, tensor_specs
 from export.recorded import noise_inputs, recorded_inputs
 from export.signatures import Traced
 from export.source import Source
-from export.verify import SEGMENTS_COMPARED, Features, verify_backbone, verify_codes
+from export.verify import (
+    SEGMENTS_COMPARED,
+    Allowed,
+    Features,
+    VerifiedBackbone,
+    verify_backbone,
+    verify_codes,
+    verify_end_to_end,
+)
 from tessera.bundle import CODEBOOK, MANIFEST, Bundle, graph_metadata, sha256_of
 from tessera.errors import TrainingError
 from tessera.manifest import (
     SCHEMA_VERSION,
-    BackboneParity,
     GraphSpec,
     Manifest,
     ModalityParity,
@@ -99,24 +107,26 @@ class _Writer:
     def add(self, modality: Modality) -> None:
         """Export and verify both graphs of `modality`."""
         self._console.print(f"exporting {modality} ...")
-        verified, features = self._backbone(modality)
-        parity = self._codes(modality, Features(tuple(features), self._settings.segments))
-        parity = parity.model_copy(update={"backbone": verified, "peak_memory_mb": self._memory(modality)})
+        backbone = self._backbone(modality)
+        parity = self._codes(modality, backbone)
+        parity = parity.model_copy(
+            update={"backbone": backbone.report, "peak_memory_mb": self._memory(modality)}
+        )
         self._parity[modality] = parity
         self._files |= self._source.backbones[modality].files
         self._console.print(f"  {parity.segments} codes compared, {parity.mismatches} differ", style="dim")
 
-    def _backbone(self, modality: Modality) -> tuple[BackboneParity, list[Tensor]]:
+    def _backbone(self, modality: Modality) -> VerifiedBackbone:
         backbone = self._source.backbones[modality]
-        module, step = backbone.module, backbone.step or 0.0
-        data = self._graph(f"{modality}.backbone", module, signatures.backbone(backbone.spec))
+        data = self._graph(f"{modality}.backbone", backbone.module, signatures.backbone(backbone.spec))
+        allowed = Allowed.of(backbone.step, self._settings.precision)
         noise = list(noise_inputs(backbone))
         for level in OPTIMIZATIONS[:-1]:
-            verify_backbone(module, Graph(data, optimization=level), noise[:1], step)
+            verify_backbone(backbone.module, Graph(data, optimization=level), noise[:1], allowed)
         recorded = recorded_inputs(backbone, self._source.recipe, self._settings.clips)
-        return verify_backbone(module, Graph(data), [*noise, *recorded], step)
+        return verify_backbone(backbone.module, Graph(data), [*noise, *recorded], allowed)
 
-    def _codes(self, modality: Modality, features: Features) -> ModalityParity:
+    def _codes(self, modality: Modality, backbone: VerifiedBackbone) -> ModalityParity:
         source, precision = self._source, self._settings.precision
         whole = CodesGraph(source.model, modality, source.kept, source.slots_of(modality)).eval()
         exported = whole if precision == "fp32" else whole.halved()
@@ -124,12 +134,16 @@ class _Writer:
             source.spec(modality), source.levels, sum(map(len, source.kept)), whole.clip_codes
         )
         data = self._graph(f"{modality}.codes", exported, traced)
-        return verify_codes(whole, data, features, precision)
+        features = Features(tuple(backbone.expected), self._settings.segments)
+        parity = verify_codes(whole, data, features, precision)
+        return parity.model_copy(update={"end_to_end": verify_end_to_end(whole, data, backbone)})
 
     def _graph(self, name: str, module: nn.Module, traced: Traced) -> bytes:
         settings = self._settings
         metadata = graph_metadata(name, precision=settings.precision)
         data = export_onnx(module, traced.example, traced.signature, metadata, settings.opset)
+        if settings.precision == "fp16" and name.endswith(".backbone"):
+            data = halve_weights(data)
         (self._folder / f"{name}.onnx").write_bytes(data)
         inputs, outputs = tensor_specs(data)
         self._graphs[name] = GraphSpec(

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tessera.bundle import Manifest
+from tessera.manifest import Manifest, ModalityParity, Provenance
 from tessera.scores import percent
 
 
 def model_card(manifest: Manifest) -> str:
     """Markdown that says what the bundle is, what it knows, how it was made and what it scores."""
     sections = [_head(manifest), _use(manifest), _origin(manifest), _scores(manifest.provenance.scores)]
-    return "\n\n".join([*sections, _parity(manifest), _limits()]) + "\n"
+    return "\n\n".join([*sections, _parity(manifest), _limits(manifest)]) + "\n"
 
 
 def _head(manifest: Manifest) -> str:
     modalities = ", ".join(manifest.modalities)
-    kept = ", ".join(str(len(channels)) for channels in manifest.kept_channels)
+    kept = ", ".join(map(str, manifest.toc.keep))
+    grid = manifest.time_grid
     return f"""---
 license: {manifest.licence.lower()}
 library_name: tessera
@@ -26,14 +27,21 @@ tags: [discrete-tokenizer, cross-modal, {modalities}]
 
 # {manifest.name}
 
-A Tessera bundle: {modalities} become codes of one alphabet of {manifest.codebook_sizes[0]}.
+A Tessera bundle: {modalities} become codes of {_alphabets(manifest)}.
 
 | | |
 |---|---|
 | family | {manifest.family} |
 | codebook | {" x ".join(map(str, manifest.codebook_sizes))} codes of {manifest.dim} channels, {kept} kept by TOC |
-| segments | {manifest.time_grid.hop_sec:g} s of audio or video, a word of text |
-| clip codes | {"yes" if manifest.clip_codes else "no"} |"""
+| segments | {grid.hop_sec:g} s of audio or video, a word of text |
+| clip codes | {"yes" if manifest.clip_codes else "no"} |
+| precision | {manifest.precision} |"""
+
+
+def _alphabets(manifest: Manifest) -> str:
+    if manifest.levels == 1:
+        return f"one alphabet of {manifest.codebook_sizes[0]}"
+    return f"{manifest.levels} alphabets, one a level"
 
 
 def _use(manifest: Manifest) -> str:
@@ -44,7 +52,7 @@ from tessera import Tokenizer
 
 tokenizer = Tokenizer.load("{manifest.name}/")  # the folder this file is in
 tokenizer.encode("dog.wav").codes
-tokenizer.encode_text("a dog barks").clip_codes
+tokenizer.encode_text("a dog barks").{"clip_codes" if manifest.clip_codes else "codes"}
 ```"""
 
 
@@ -54,8 +62,23 @@ def _origin(manifest: Manifest) -> str:
 
 {provenance.data}
 
-Trained for {provenance.step} steps with the recipe that `manifest.json` holds in full, with the code at
-`{provenance.commit}`."""
+Step {provenance.step} of the recipe that `manifest.json` holds in full, exported with the code at
+`{provenance.commit}`.{_backbones(provenance)}"""
+
+
+def _backbones(provenance: Provenance) -> str:
+    rows = (
+        f"- {modality}: `{stated.get('backbone', 'unnamed')}`{_hashes(stated)}"
+        for modality, stated in provenance.backbones.items()
+    )
+    return "\n\n".join(["", "The backbones in front of it are frozen:", "\n".join(rows)]) * bool(
+        provenance.backbones
+    )
+
+
+def _hashes(stated: Mapping[str, Any]) -> str:
+    files: Mapping[str, str] = stated.get("files", {})
+    return "".join(f", {name} (sha256 {digest[:16]}...)" for name, digest in files.items())
 
 
 def _scores(scores: Mapping[str, Any]) -> str:
@@ -110,21 +133,33 @@ def _seeds(seeds: list[int]) -> str:
 
 def _parity(manifest: Manifest) -> str:
     rows = "\n".join(
-        f"| {modality} | {report.segments} | {report.mismatches} | {report.largest_mismatch_margin:.2g} |"
+        f"| {modality} | {report.segments} | {report.mismatches} | {report.largest_mismatch_margin:.2g} | "
+        f"{_peak(report)} |"
         for modality, report in manifest.parity.items()
     )
+    epsilon = next(iter(manifest.parity.values())).epsilon
+    rule = f"a code may differ only where its margin is below {epsilon:g}"
+    if manifest.precision == "fp16":
+        rule = (
+            "codes of half precision differ now and then from those of full precision, which torch computed"
+        )
     return f"""## Parity
 
-The graphs were compared with the torch model at the export; a code may differ only where its margin is below
-{next(iter(manifest.parity.values())).epsilon:g}.
+The graphs were compared with the torch model at the export, at every level of graph optimisation, window by window
+and in batches; {rule}.
 
-| modality | codes compared | different | largest margin of those |
-|---|---|---|---|
+| modality | codes compared | different | largest margin of those | peak memory |
+|---|---|---|---|---|
 {rows}"""
 
 
-def _limits() -> str:
-    return """## What it does not know
+def _peak(report: ModalityParity) -> str:
+    return f"{sum(report.peak_memory_mb.values()):.0f} MB" if report.peak_memory_mb else "not measured"
 
-Only the world it was trained on. Codes of anything else are computed all the same and mean little: look at the
+
+def _limits(manifest: Manifest) -> str:
+    world = "world" if "world" in manifest.provenance.data else "data"
+    return f"""## What it does not know
+
+Only the {world} it was trained on. Codes of anything else are computed all the same and mean little: look at the
 margins."""

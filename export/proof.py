@@ -10,7 +10,14 @@ from export.choices import parse_choices
 from export.graphs import CodesGraph
 from export.recorded import noise_inputs, recorded_inputs
 from export.source import Source, open_source
-from export.verify import SEGMENTS_COMPARED, Features, verify_backbone, verify_codes
+from export.verify import (
+    SEGMENTS_COMPARED,
+    Allowed,
+    Features,
+    verify_backbone,
+    verify_codes,
+    verify_end_to_end,
+)
 from tessera.bundle import Bundle
 from tessera.comparison import largest_difference
 from tessera.errors import TrainingError
@@ -58,13 +65,18 @@ def _require_same(bundle: Bundle, source: Source) -> None:
 
 
 def _parity(bundle: Bundle, source: Source, modality: Modality, segments: int, clips: int) -> ModalityParity:
-    backbone = source.backbones[modality]
+    backbone, precision = source.backbones[modality], bundle.manifest.precision
     graph = Graph(bundle.graph(f"{modality}.backbone"))
     inputs = [*noise_inputs(backbone), *recorded_inputs(backbone, source.recipe, clips)]
-    verified, features = verify_backbone(backbone.module, graph, inputs, backbone.step or 0.0)
+    verified = verify_backbone(backbone.module, graph, inputs, Allowed.of(backbone.step, precision))
     module = CodesGraph(source.model, modality, source.kept, source.slots_of(modality)).eval()
     data = bundle.graph(f"{modality}.codes")
-    parity = verify_codes(module, data, Features(tuple(features), segments), bundle.manifest.precision)
+    parity = verify_codes(module, data, Features(tuple(verified.expected), segments), precision)
     stated = bundle.manifest.parity.get(modality)
-    peaks = {} if stated is None else stated.peak_memory_mb
-    return parity.model_copy(update={"backbone": verified, "peak_memory_mb": peaks})
+    return parity.model_copy(
+        update={
+            "backbone": verified.report,
+            "end_to_end": verify_end_to_end(module, data, verified),
+            "peak_memory_mb": {} if stated is None else stated.peak_memory_mb,
+        }
+    )

@@ -32,6 +32,9 @@ EXACT = 1e-5
 HALF_AGREEMENT = 0.95
 """The least share of equal codes with which a graph of half precision is worth a bundle."""
 
+HALF_TOLERANCE = 2e-2
+"""As `TOLERANCE`, for features of a backbone whose weights are of half precision."""
+
 SEGMENTS_COMPARED = 20_480
 SHAPES = ((1, 1), (1, 10), (2, 7), (3, 1), (8, 10), (17, 3))
 """Batch and time of the first random features; all others come in batches of `_BULK`."""
@@ -69,23 +72,50 @@ class Features:
         return mean + deviation * noise
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """How far a feature may be off: a share of the largest one, and one `step` of a backbone that rounds.
+
+    At the edge between two whole numbers, runtimes may differ by one.
+    """
+
+    share: float = TOLERANCE
+    step: float = 0.0
+
+    @classmethod
+    def of(cls, step: float | None, precision: Precision) -> Allowed:
+        """For a backbone with weights of `precision`."""
+        return cls(TOLERANCE if precision == "fp32" else HALF_TOLERANCE, step or 0.0)
+
+
 def _shapes() -> Iterator[tuple[int, int]]:
     yield from SHAPES
     while True:
         yield _BULK
 
 
-def verify_backbone(
-    module: nn.Module, graph: Graph, batches: Iterable[Mapping[str, Tensor]], step: float = 0.0
-) -> tuple[BackboneParity, list[Tensor]]:
-    """Compare a backbone on `batches`; its features come back with the report.
+@dataclass(frozen=True)
+class VerifiedBackbone:
+    """What torch and the graph made of each batch, [B, T, ...]."""
 
-    `step` is how far apart the features lie of a backbone that rounds them: at an edge runtimes may differ by one.
+    report: BackboneParity
+    expected: list[Tensor]
+    actual: list[Tensor]
+
+
+def verify_backbone(
+    module: nn.Module, graph: Graph, batches: Iterable[Mapping[str, Tensor]], allowed: Allowed | None = None
+) -> VerifiedBackbone:
+    """Compare a backbone on `batches`.
 
     Raises:
-        TrainingError: a feature differs by more than `TOLERANCE` of the largest one, or of one where all are smaller.
+        TrainingError: a feature differs by more than is `allowed`: usually by `TOLERANCE` of the largest one, or of one
+            where all are smaller.
     """
-    segments, most, features = 0, 0.0, []
+    allowed = allowed or Allowed()
+    segments, most = 0, 0.0
+    features: list[Tensor] = []
+    served: list[Tensor] = []
     for batch in batches:
         with torch.no_grad():
             features.append(module(**batch))
@@ -93,12 +123,31 @@ def verify_backbone(
         feeds = {name: tensor.numpy() for name, tensor in batch.items()}
         small = sum(array.size for array in feeds.values()) <= _WHOLE
         actual = (graph.run(feeds) if small else run_backbone(graph, feeds))["features"]
+        served.append(torch.from_numpy(actual))
         segments += expected.shape[0] * (expected.shape[1] if expected.ndim > 1 else 1)
         difference = largest_difference(expected, actual)
         most = max(most, difference)
-        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())) + step:
+        if not difference <= allowed.share * max(1.0, float(np.abs(expected).max())) + allowed.step:
             raise TrainingError(f"features of the exported backbone differ from torch by {difference:.2g}")
-    return BackboneParity(segments=segments, max_abs=most), features
+    return VerifiedBackbone(BackboneParity(segments=segments, max_abs=most), features, served)
+
+
+def verify_end_to_end(module: CodesGraph, data: bytes, backbone: VerifiedBackbone) -> Comparison:
+    """Codes of what the backbone's graph says, by the codes graph `data`, against codes of what torch says, by torch.
+
+    Raises:
+        TrainingError: fewer than `HALF_AGREEMENT` of them agree.
+    """
+    graph, tally = Graph(data), module.tally()
+    for expected, actual in zip(backbone.expected, backbone.actual, strict=True):
+        tally.add(_by_torch(module, expected), graph.run({"features": actual.numpy()}))
+    found = tally.result()
+    if found.agreement < HALF_AGREEMENT:
+        raise TrainingError(
+            f"of {found.codes} {module.modality} codes {found.mismatches} differ from media to codes, with margins up "
+            f"to {found.largest_margin:.2g}"
+        )
+    return found
 
 
 def verify_codes(

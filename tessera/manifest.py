@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from tessera.windows import MODALITIES, Modality
 
 Precision = Literal["fp32", "fp16"]
-"""What the encoders of the codes graphs compute in; distances and codes are always decided in fp32."""
+"""What encoders compute in, and backbones keep their weights in; distances and codes are always decided in fp32."""
 
 SCHEMA_VERSION: Literal[2] = 2
 """What is written; version 1, which says less, is read too."""
@@ -123,6 +123,7 @@ class ModalityParity(_Part):
     `segments` counts codes, of segments and of clips. Half precision is compared with full precision.
     `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
     batch. `padded`: windows of their own length against longer ones whose rest is masked, or empty as in training.
+    `end_to_end`: recorded media through both graphs, against torch; the difference of features counts there too.
     `peak_memory_mb`: what a process took to load a graph and run one window of ten segments.
     """
 
@@ -138,6 +139,7 @@ class ModalityParity(_Part):
     optimization: dict[str, Comparison] = {}
     alone: Comparison | None = None
     padded: Comparison | None = None
+    end_to_end: Comparison | None = None
     backbone: BackboneParity | None = None
     peak_memory_mb: dict[str, float] = {}
 

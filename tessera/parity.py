@@ -34,7 +34,7 @@ def _row(report: ModalityParity) -> tuple[str, ...]:
     levels = (f"{level} {found.mismatches}/{found.codes}" for level, found in report.optimization.items())
     checks = (
         "-" if found is None else f"{found.mismatches}/{found.codes}"
-        for found in (report.alone, report.padded)
+        for found in (report.alone, report.padded, report.end_to_end)
     )
     peaks = (f"{name.partition('.')[2]} {peak:.0f}" for name, peak in report.peak_memory_mb.items())
     return (

@@ -22,6 +22,7 @@ from tessera import Bundle, Tokenizer
 from tessera.errors import TrainingError
 from tessera.runtime import OPTIMIZATIONS, Graph
 from tests.tiny import QUICK, QUIET, RECIPE
+from tests.training.released import files
 from training.backbones.classic import ClassicVideo
 from training.checkpoint import load_model
 from training.data.world import World
@@ -159,6 +160,13 @@ def test_a_backbone_of_another_width_is_refused(tiny_run: Path) -> None:
 def test_a_checkpoint_or_a_released_file(tiny_run: Path, tmp_path: Path, both: bool) -> None:
     with pytest.raises(TrainingError, match="give a checkpoint, or a released file"):
         export(tiny_run if both else None, tmp_path / "out", released=tiny_run if both else None)
+
+
+def test_a_released_file_is_imported_and_asks_for_its_backbones(tmp_path: Path) -> None:
+    path = files.write(tmp_path / "released.pt", files.released("dcid-at"))
+    with pytest.raises(TrainingError, match="needs its backbone for audio"):
+        export(None, tmp_path / "out", released=path)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_of_another_schema(tiny_run: Path, tmp_path: Path) -> None:

@@ -103,3 +103,12 @@ def test_another_checkpoint_is_told_from_it(bundle: Bundle, checkpoint: Path, tm
     save_file(tensors, copy / "model.safetensors")
     with pytest.raises(TrainingError, match="codebook of the bundle is not that of the checkpoint"):
         prove(bundle, copy, [])
+
+
+def test_the_card_says_what_it_is(bundle: Bundle) -> None:
+    card = (bundle.folder / "README.md").read_text()
+    assert "2 alphabets, one a level" in card
+    assert f"{CODES} x {CODES} codes of {DIM} channels, {FIRST}, {SECOND} kept by TOC" in card
+    assert "- video: `classic`" in card
+    assert "precision | fp32" in card
+    assert "not measured" not in card

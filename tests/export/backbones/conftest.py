@@ -32,6 +32,7 @@ class Public:
     pca: Path
     vgg19: Path
     bert: Path
+    wide_bert: Path
     vocabulary: Path
 
     def audio(self, options: str = "") -> Choice:
@@ -45,6 +46,10 @@ class Public:
     def text(self, options: str = "") -> Choice:
         """BERT."""
         return Choice.parse(f"bert:{self.bert}{options}")
+
+    def wide_text(self, options: str = "") -> Choice:
+        """A BERT of the width that released checkpoints take."""
+        return Choice.parse(f"bert:{self.wide_bert}{options}")
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +68,7 @@ def public(tmp_path_factory: pytest.TempPathFactory) -> Public:
         pca=folder / "vggish_pca_params.npz",
         vgg19=folder / "vgg19.pth",
         bert=random_weights.write_bert(folder / "bert"),
+        wide_bert=random_weights.write_bert(folder / "wide", width=768),
         vocabulary=folder / "cnt.pkl",
     )
 
@@ -101,6 +107,12 @@ def vggish(public: Public) -> Opened:
 def vgg19(public: Public) -> Opened:
     """VGG19 as the published features were made, for a model that sees means alone."""
     return opened("video", public.video(",frames=1,convention=caffe"))
+
+
+@pytest.fixture(scope="session")
+def vgg19_maps(public: Public) -> Opened:
+    """The same for a model that sees more than means."""
+    return opened("video", public.video(",frames=1,convention=caffe"), video_maps=True)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from tessera.media import read_audio, read_video
 from tessera.runtime import Graph
 from tests.export.backbones.conftest import Opened, Public, opened
 from tests.media_files import chirp, shades, sound_file, video_file
+from training.backbones.choice import Choice
 from training.backbones.classic import ClassicVideo
 from training.backbones.logmel import LogMel
 from training.backbones.vggish import VGGish
@@ -93,12 +94,11 @@ def test_vgg19_at_every_shape(vgg19: Opened, batch: int, time: int) -> None:
     require_close(expected, found)
 
 
-def test_means_are_those_of_the_maps(public: Public, vgg19: Opened) -> None:
-    maps = opened("video", public.video(",frames=1,convention=caffe"), video_maps=True)
-    assert isinstance(maps.backbone.spec, VideoSpec)
-    assert maps.backbone.spec.grid == 7
+def test_means_are_those_of_the_maps(vgg19_maps: Opened, vgg19: Opened) -> None:
+    assert isinstance(vgg19_maps.backbone.spec, VideoSpec)
+    assert vgg19_maps.backbone.spec.grid == 7
     batch = {"frames": pictures(1, 2, 1, 224, 224)}
-    expected, found = maps.both(batch)
+    expected, found = vgg19_maps.both(batch)
     assert expected.shape == (1, 2, 7, 7, 512)
     require_close(expected, found)
     require_close(found.mean(dim=(2, 3)), vgg19.both(batch)[1])
@@ -182,8 +182,6 @@ def test_the_graph_is_the_definition_in_float64(front_end: Graph, kind: str) -> 
 
 
 def test_the_classic_ones_go_the_same_way() -> None:
-    from training.backbones.choice import Choice
-
     small = opened("video", Choice.parse("classic"))
     expected, found = small.both({"frames": pictures(2, 3, 4, 112, 112)})
     assert expected.shape == (2, 3, ClassicVideo.spec.feature_dim)

@@ -63,13 +63,13 @@ def _convolutions(table: dict[int, tuple[int, int]], seed: int) -> dict[str, Ten
     return tensors
 
 
-def write_bert(folder: Path, positions: int = 40, kind: str = "BertModel") -> Path:
+def write_bert(folder: Path, positions: int = 40, kind: str = "BertModel", width: int = 24) -> Path:
     """A BERT of two small layers with random weights, in the files that `save_pretrained` writes."""
     import transformers
 
     config = transformers.BertConfig(
         vocab_size=len(BERT_PIECES),
-        hidden_size=24,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,

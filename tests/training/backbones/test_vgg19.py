@@ -7,16 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from tessera.errors import TrainingError
+from tests.training.backbones import reference
 from tests.training.backbones.parity import require_parity
 from tests.training.backbones.random_weights import (
     VGG19_CLASSIFIER,
     VGG19_CONVOLUTIONS,
-    VGG19_POOLS,
     vgg19_classifier,
 )
 from training.backbones.vgg19 import VGG19, Convention
@@ -26,32 +24,6 @@ from training.backbones.weights import Weights
 def frames(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (*shape, 3), generator=generator, dtype=torch.uint8)
-
-
-def prepared(picture: NDArray[np.uint8], convention: Convention) -> NDArray[np.float64]:
-    """[H, W, 3] RGB -> [3, H, W], value by value."""
-    planes = np.empty((3, *picture.shape[:2]))
-    for channel in range(3):
-        if convention == "torchvision":
-            mean, deviation = (0.485, 0.456, 0.406)[channel], (0.229, 0.224, 0.225)[channel]
-            planes[channel] = (picture[:, :, channel] / 255.0 - mean) / deviation
-        else:
-            planes[channel] = picture[:, :, 2 - channel] - (103.939, 116.779, 123.68)[channel]
-    return planes
-
-
-def pool5(
-    picture: NDArray[np.uint8], tensors: dict[str, Tensor], convention: Convention
-) -> NDArray[np.float64]:
-    """One picture through the layers by their numbers, in float64, [H / 32, W / 32, 512]."""
-    x = torch.from_numpy(prepared(picture, convention))[None]
-    for layer in range(37):
-        if layer in VGG19_CONVOLUTIONS:
-            weight, bias = (tensors[f"features.{layer}.{kind}"].double() for kind in ("weight", "bias"))
-            x = F.conv2d(x, weight, bias, padding=1).clamp(min=0)
-        elif layer in VGG19_POOLS:
-            x = F.max_pool2d(x, 2)
-    return x[0].permute(1, 2, 0).numpy()
 
 
 def test_the_table_is_that_of_the_public_file() -> None:
@@ -71,7 +43,8 @@ def test_features_are_those_of_the_formula(vgg19_tensors: dict[str, Tensor], con
         for t in range(2):
             # The maps of the frames are averaged, not the frames.
             expected = np.mean(
-                [pool5(pictures[b, t, k].numpy(), vgg19_tensors, convention) for k in range(2)], axis=0
+                [reference.pool5(pictures[b, t, k].numpy(), vgg19_tensors, convention) for k in range(2)],
+                axis=0,
             )
             assert np.abs(features[b, t].numpy() - expected).max() < 1e-4 * np.abs(expected).max()
 

@@ -11,13 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
 from tessera.errors import TrainingError
 from tessera.runtime import Graph
+from tests.training.backbones import reference
 from tests.training.backbones.parity import require_parity
-from tests.training.backbones.random_weights import VGGISH_CONVOLUTIONS, VGGISH_EMBEDDINGS, VGGISH_POOLS
 from training.backbones.logmel import LogMel
 from training.backbones.vggish import Pca, Rounding, VGGish
 from training.backbones.weights import Weights
@@ -33,25 +32,6 @@ def vggish(vggish_tensors: dict[str, Tensor]) -> VGGish:
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def embedded(patch: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-    """One log-mel patch [96, 64] through the layers by their numbers, in float64, up to the last activation, [128]."""
-    x = patch.double()[None, None]
-    for layer in range(16):
-        if layer in VGGISH_CONVOLUTIONS:
-            weight, bias = (tensors[f"features.{layer}.{kind}"].double() for kind in ("weight", "bias"))
-            x = F.conv2d(x, weight, bias, padding=1).clamp(min=0)
-        elif layer in VGGISH_POOLS:
-            x = F.max_pool2d(x, 2)
-    # Frame after frame, band after band, and the channels of each next to each other.
-    vector = torch.stack([x[0, c, n, m] for n in range(6) for m in range(4) for c in range(512)])
-    for layer in VGGISH_EMBEDDINGS:
-        weight, bias = (tensors[f"embeddings.{layer}.{kind}"].double() for kind in ("weight", "bias"))
-        vector = weight @ vector + bias
-        if layer != max(VGGISH_EMBEDDINGS):
-            vector = vector.clamp(min=0)
-    return vector
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -91,7 +71,7 @@ def test_a_second_is_one_patch_and_its_end_has_no_say(vggish: VGGish) -> None:
 def test_features_are_those_of_the_formula(vggish_tensors: dict[str, Tensor], vggish: VGGish) -> None:
     wave = noise(2, 16_000)
     expected = torch.stack(
-        [embedded(LogMel(torch.float64)(second[None].double())[0, :96], vggish_tensors) for second in wave]
+        [reference.vggish(reference.log_mel(second.numpy()), vggish_tensors) for second in wave]
     )
     features = vggish(waveform=wave)
     assert features.shape == (2, 1, 128)
