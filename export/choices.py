@@ -18,14 +18,6 @@ from training.data.sources import StoreSettings
 from training.data.store import FeatureStore
 from training.released.importer import TEXT_VOCABULARY
 
-BACKBONE_HELP = (
-    "The backbone of a modality and its weights, once for each: "
-    "audio=vggish:FILE and what is to differ of ,relu=yes ,pca=FILE ,rounding=truncate; "
-    "video=vgg19:FILE ,convention=torchvision ,frames=16; "
-    "text=bert:FOLDER or its name on the hub, and ,words=FILE to keep listed words alone; "
-    "or classic, which models of the generated world have by themselves."
-)
-
 _EXAMPLES: Mapping[Modality, str] = {
     "audio": "audio=vggish:vggish-10086976.pth",
     "video": "video=vgg19:vgg19-dcbb9e9d.pth",

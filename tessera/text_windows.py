@@ -56,7 +56,8 @@ class ListedWords:
 
     A window reads 23 tokens, and its slots are the first `slots` listed words among them. What is left of a longer
     text is read in further windows: from behind the last word that has a slot where the slots were too few, else from
-    the word that was cut. A stretch without a listed word makes no window.
+    the word that was cut, whose beginning may have had a slot as a word of its own, as in the published features. A
+    stretch without a listed word makes no window.
     """
 
     nothing = "no word of the text is in the list of words"
