@@ -69,6 +69,12 @@ def export(
         PrecisionName, typer.Option(help="fp16 is a variant: how often its codes agree is measured.")
     ] = PrecisionName.FP32,
     opset: Annotated[int, typer.Option(help="Version of the ONNX operators.")] = 20,
+    segments: Annotated[
+        int,
+        typer.Option(
+            help="Random segments of each modality that are compared; H-DCID's pictures take minutes.", min=1
+        ),
+    ] = 20_480,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.  \\[default: the recipe's]")] = None,
     licence: Annotated[
         str | None,
@@ -92,7 +98,9 @@ def export(
 
     console = Console()
     choices = {**parse_choices(backbone or []), **released_choices(vggish, vgg19, bert, text_vocabulary)}
-    settings = ExportSettings(name, licence, _read_scores(scores) if scores else {}, precision.value, opset)
+    settings = ExportSettings(
+        name, licence, _read_scores(scores) if scores else {}, precision.value, opset, segments
+    )
     with _checkpoint(checkpoint, released, family, text_vocabulary, console) as folder:
         source = open_source(folder, keep or (), toc_lambda, choices)
         bundle = export_bundle(source, out, settings, console)

@@ -41,8 +41,8 @@ SHAPES = ((1, 1), (1, 10), (2, 7), (3, 1), (8, 10), (17, 3))
 
 _BULK = (64, 10)
 # Convolutions over maps take a second for a hundred segments; the levels that are not served see a part of them.
-_MAPS_PER_LEVEL = 1_280
-_LONG = 10
+_MAPS_PER_LEVEL = 320
+_PADDED, _LONG = 4, 10
 # Beyond it a batch of pictures goes through a backbone a few at a time, as it is served.
 _WHOLE = 5_000_000
 
@@ -215,7 +215,7 @@ def _padded(module: CodesGraph, graph: Graph, features: Features) -> Comparison:
 
     What lies behind a window is masked, or is zeros where the model takes those for words.
     """
-    tally, long = module.tally(), features.random(8, _LONG, seed=1)
+    tally, long = module.tally(), features.random(_PADDED, _LONG, seed=1)
     for time in range(1, _LONG + 1):
         real = torch.arange(_LONG) < time
         if module.slots is None:
