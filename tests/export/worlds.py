@@ -38,7 +38,7 @@ def recipe_of(method: str, **changes: Any) -> Recipe:
         "start": "uniform",
         "depth": 2,
         "fsq_levels": [4, 3, 2],
-        "partners": "none" if method in ("vq", "cmcm") else "aligned",
+        "partners": "none" if method in ("vq", "cmcm", "canonical") else "aligned",
     }
     document = {
         "name": method,
