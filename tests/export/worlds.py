@@ -7,26 +7,15 @@ from typing import Any
 
 import torch
 
+from tests import tiny
 from training.checkpoint import TrainingState, save_checkpoint
 from training.config import Recipe
 from training.data.generated import GeneratedData
 from training.models.catalogue import build_model
 
-DIM, CODES = 32, 24
+DIM, CODES = tiny.RECIPE.model.dim, 24
 
-_MODEL = {
-    "layers": 1,
-    "dim": DIM,
-    "feed_forward": 48,
-    "audio_dim": 128,
-    "video_dim": 48,
-    "text_dim": 128,
-    "squeeze_dim": 4,
-    "video_hidden": [8, 16],
-    "club_video_dim": 16,
-    "club_hidden": 16,
-    "width": DIM,
-}
+_MODEL = {**tiny.RECIPE.model.model_dump(), "width": DIM}
 _DATA = {"world": {"seed": 7, "seconds": 4}, "clips": {"train": 16, "validation": 8, "test": 8}}
 
 
