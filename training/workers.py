@@ -6,9 +6,32 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 
 import torch
 from threadpoolctl import threadpool_limits
+
+
+@contextmanager
+def worker_pool(count: int, start: Callable[..., None], *arguments: object) -> Iterator[ProcessPoolExecutor]:
+    """`count` processes, each of which begins with `start(*arguments)`.
+
+    Leaving by an exception, or by closing the generator that it stands in, stops them in the midst of their work.
+    """
+    # Fresh interpreters: forking a process that has run torch can hang it.
+    context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(count, context, start, arguments)
+    try:
+        yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def start_worker() -> None:

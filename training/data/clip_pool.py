@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from pathlib import Path
@@ -13,7 +12,7 @@ from tessera.errors import TrainingError
 from training.data.clip_reader import ClipReader, ReaderSettings
 from training.data.manifest import ClipRow
 from training.data.shards import Shards, save_shard
-from training.workers import start_worker
+from training.workers import start_worker, worker_pool
 
 
 def read_clips(
@@ -27,34 +26,24 @@ def read_clips(
     Raises:
         TrainingError: a process died.
     """
-    # Fresh interpreters: forking a process that has run torch can hang it.
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _start, (settings,))
     todo, running = iter(rows), dict[Future[str | None], ClipRow]()
-    try:
-        while True:
-            for row in islice(todo, 2 * workers - len(running)):
-                running[pool.submit(_read, row, shards.path(row.digest))] = row
-            if not running:
-                return
-            finished = wait(running, return_when=FIRST_COMPLETED).done
-            for future in [future for future in running if future in finished]:
-                fault = future.result()
-                yield running.pop(future), fault
-    except BrokenProcessPool:
-        names = ", ".join(f"'{row.id}'" for row in running.values())
-        raise TrainingError(
-            f"a process died while these clips were read: {names}; finished ones are kept. "
-            f"Is the memory enough for --workers {workers}?"
-        ) from None
-    except BaseException:
-        # A clip can take a minute, and nobody wants the rest of it.
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with worker_pool(workers, _start, settings) as pool:
+        try:
+            while True:
+                for row in islice(todo, 2 * workers - len(running)):
+                    running[pool.submit(_read, row, shards.path(row.digest))] = row
+                if not running:
+                    return
+                finished = wait(running, return_when=FIRST_COMPLETED).done
+                for future in [future for future in running if future in finished]:
+                    fault = future.result()
+                    yield running.pop(future), fault
+        except BrokenProcessPool:
+            names = ", ".join(f"'{row.id}'" for row in running.values())
+            raise TrainingError(
+                f"a process died while these clips were read: {names}; finished ones are kept. "
+                f"Is the memory enough for --workers {workers}?"
+            ) from None
 
 
 _reader: ClipReader

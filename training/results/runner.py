@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from itertools import islice
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tessera.errors import TrainingError
 from training.results.job import Job
-from training.workers import start_worker
+from training.workers import start_worker, worker_pool
 
 
 def run_jobs(jobs: Sequence[Job], runs: Path, cache: Path, at_once: int, console: Console) -> None:
@@ -38,30 +37,21 @@ def run_jobs(jobs: Sequence[Job], runs: Path, cache: Path, at_once: int, console
 
 def _done(jobs: Sequence[Job], runs: Path, cache: Path, at_once: int) -> Generator[Job, None, None]:
     """Each job as it is done."""
-    # Fresh interpreters: forking a process that has run torch can hang it.
-    context = multiprocessing.get_context("spawn")
-    others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(at_once, context, _start)
     todo, running = iter(jobs), dict[Future[None], Job]()
-    try:
-        while True:
-            # No more than are worked on: one that only waits in the pool would be begun after all have been stopped.
-            for job in islice(todo, at_once - len(running)):
-                running[pool.submit(job.run, runs, cache)] = job
-            if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                future.result()
-                yield running.pop(future)
-    except BrokenProcessPool:
-        names = ", ".join(f"{job.setting}, {job.row}, seed {job.seed}" for job in running.values())
-        raise TrainingError(f"a process died at one of these: {names}; is the memory enough?") from None
-    except BaseException:
-        for process in set(multiprocessing.active_children()) - others:
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with worker_pool(at_once, _start) as pool:
+        try:
+            while True:
+                # No more than are worked on: one that waited in the pool would be begun after all have been stopped.
+                for job in islice(todo, at_once - len(running)):
+                    running[pool.submit(job.run, runs, cache)] = job
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    future.result()
+                    yield running.pop(future)
+        except BrokenProcessPool:
+            names = ", ".join(f"{job.setting}, {job.row}, seed {job.seed}" for job in running.values())
+            raise TrainingError(f"a process died at one of these: {names}; is the memory enough?") from None
 
 
 def _start() -> None:
