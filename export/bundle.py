@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +43,7 @@ from tessera.manifest import (
     TimeGrid,
 )
 from tessera.memory import peak_memory_mb
+from tessera.replacement import new_bundle
 from tessera.runtime import OPTIMIZATIONS, Graph
 from tessera.windows import MODALITIES, Modality
 
@@ -73,24 +72,16 @@ def export_bundle(source: Source, out: Path, settings: ExportSettings, console: 
     """Export `source` to the folder `out`, proving that its codes are the model's.
 
     Raises:
-        TrainingError: an axis was frozen, parity failed, or the scores are of another model. `out` is then as before.
+        TrainingError: an axis was frozen, parity failed, or the scores are of another model.
+        BundleError: `out` holds something else. In any case it is then as before.
     """
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        raise TrainingError(f"'{out}' is neither empty nor a bundle; choose another folder")
     if settings.scores:
         _require_own_scores(source, settings.scores)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".export-") as work:
-        folder = Path(work) / "bundle"
-        folder.mkdir()
+    with new_bundle(out) as folder:
         writer = _Writer(source, folder, settings, console)
         for modality in source.modalities:
             writer.add(modality)
         writer.finish()
-        Bundle.load(folder)
-        if out.exists():
-            shutil.rmtree(out)
-        folder.rename(out)
     return Bundle.load(out)
 
 

@@ -14,8 +14,7 @@ from training.backbones.catalogue import CLASSIC, says
 from training.backbones.choice import Choice
 from training.backbones.text_choice import TextChoice
 from training.config import Recipe
-from training.data.sources import StoreSettings
-from training.data.store import FeatureStore
+from training.data.sources import trained_on
 from training.released.importer import TEXT_VOCABULARY
 
 _EXAMPLES: Mapping[Modality, str] = {
@@ -79,9 +78,9 @@ def checkpoint_choices(
 ) -> dict[Modality, Choice]:
     """The backbone of each modality of a checkpoint's model: the one asked for, or the one that it has by itself.
 
-    A model of the generated world has the classic ones and the tokeniser beside its weights. Of a model of a feature
-    store that says `classic` the same is true; any other backbone has to be asked for, and is compared with what the
-    store says where the store is still there. A list of words beside the weights belongs to the BERT.
+    A model of the generated world has the classic ones and the tokeniser beside its weights. Of a model that was
+    trained on `classic` features of a store the same is true; any other backbone has to be asked for, and has to be the
+    one that the checkpoint says its features are of. A list of words beside the weights belongs to the BERT.
 
     Raises:
         TrainingError: a backbone is missing, is of another modality than the model's, or is not the one that the
@@ -91,10 +90,10 @@ def checkpoint_choices(
         raise TrainingError(
             f"the model reads {' and '.join(recipe.modalities)}: it has no use for a backbone of {min(foreign)}"
         )
-    stated = _stated(recipe)
+    stated = _stated(checkpoint, recipe)
     choices: dict[Modality, Choice] = {}
     for modality in recipe.modalities:
-        choice = asked.get(modality) or _own(checkpoint, modality, stated.get(modality))
+        choice = asked.get(modality) or _own(modality, stated.get(modality))
         if modality == "text":
             choice = _with_own_files(checkpoint, choice)
         _require_stated(modality, choice, stated.get(modality))
@@ -102,21 +101,16 @@ def checkpoint_choices(
     return choices
 
 
-def _stated(recipe: Recipe) -> Mapping[Modality, str]:
-    """What the data of a recipe say of their features, as far as they are there."""
-    if "world" in recipe.data:
-        return dict.fromkeys(MODALITIES, CLASSIC)
-    try:
-        return FeatureStore.load(StoreSettings.model_validate(recipe.data).store).manifest.features
-    except (TrainingError, ValueError):
-        return {}
+def _stated(checkpoint: Path, recipe: Recipe) -> Mapping[str, str]:
+    """Whose features the model was trained on, as far as that is known."""
+    return dict.fromkeys(MODALITIES, CLASSIC) if "world" in recipe.data else trained_on(checkpoint)
 
 
-def _own(checkpoint: Path, modality: Modality, stated: str | None) -> Choice:
+def _own(modality: Modality, stated: str | None) -> Choice:
     if stated is None or stated.partition("-")[0] != CLASSIC:
         said = f", whose features are '{stated}'" if stated else ""
         raise TrainingError(
-            f"'{checkpoint}' needs its backbone for {modality}{said}: give --backbone {_EXAMPLES[modality]}"
+            f"the model needs its backbone for {modality}{said}: give --backbone {_EXAMPLES[modality]}"
         )
     return Choice(CLASSIC, None, {})
 

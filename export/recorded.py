@@ -9,14 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer as PieceTokenizer
 from torch import Tensor
 
 from export.backbones import ExportedBackbone
 from tessera.errors import InputError
 from tessera.limits import Limits
 from tessera.manifest import AudioSpec, TextSpec, TimeGrid, VideoSpec
-from tessera.text import TOKENIZER, WordSlots
+from tessera.text import TOKENIZER, WordSlots, piece_count
 from training.config import Recipe
 from training.data.generated import GeneratedData
 from training.data.world import Clip, World
@@ -27,6 +26,8 @@ Inputs = dict[str, Tensor]
 _PIXELS = 8_000_000
 _FEWEST_SEGMENTS = 8
 _NOISE = ((1, 1), (2, 1), (1, 2))
+# Of sounds and words, which cost little, a few hundred more.
+_MORE_NOISE = (24, 10)
 
 
 def recorded_inputs(backbone: ExportedBackbone, recipe: Recipe, clips: int) -> list[Inputs]:
@@ -38,7 +39,8 @@ def recorded_inputs(backbone: ExportedBackbone, recipe: Recipe, clips: int) -> l
 def noise_inputs(backbone: ExportedBackbone) -> Iterator[Inputs]:
     """Batches of several shapes that look and sound like nothing."""
     generator = torch.Generator().manual_seed(0)
-    for batch, time in _NOISE:
+    shapes = _NOISE if isinstance(backbone.spec, VideoSpec) else (*_NOISE, _MORE_NOISE)
+    for batch, time in shapes:
         yield _noise(backbone, batch, time, generator)
 
 
@@ -90,7 +92,7 @@ def _noise(backbone: ExportedBackbone, batch: int, time: int, generator: torch.G
     if isinstance(spec, VideoSpec):
         shape = (batch, time, spec.frames_per_segment, spec.height, spec.width, 3)
         return {"frames": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
-    pieces = PieceTokenizer.from_str(backbone.files[TOKENIZER].decode()).get_vocab_size()
+    pieces = piece_count(backbone.files[TOKENIZER])
     return {
         "input_ids": torch.randint(pieces, (batch, time + 2), generator=generator),
         "slots": torch.eye(time, time + 2).expand(batch, -1, -1).contiguous(),

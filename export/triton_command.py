@@ -9,7 +9,7 @@ import typer
 
 
 def triton(
-    bundle: Annotated[Path, typer.Argument(help="Folder of a bundle.")],
+    bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or hf://owner/name.")],
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the model repository; other models in it stay.")
     ],
@@ -20,7 +20,7 @@ def triton(
 ) -> None:
     """Write a bundle as a model repository of Triton Inference Server, an ensemble for each modality."""
     from export.triton import write_repository
-    from tessera.bundle import Bundle
+    from tessera.hub import open_bundle
 
-    for name in write_repository(Bundle.load(bundle), out, max_batch=max_batch, version=version):
+    for name in write_repository(open_bundle(bundle), out, max_batch=max_batch, version=version):
         print(f"{out / name}")

@@ -7,12 +7,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from tessera.commands import BundleOption
+
 
 def serve(
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", "-b", help="Folder of the bundle.  \\[default: the demo bundle]"),
-    ] = None,
+    bundle: BundleOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  \\[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  \\[default: 8000]")] = None,
     device: Annotated[
@@ -47,10 +46,7 @@ def serve(
 
 
 def bench_serve(
-    bundle: Annotated[
-        Path | None,
-        typer.Option("--bundle", "-b", help="Folder of the bundle.  \\[default: the demo bundle]"),
-    ] = None,
+    bundle: BundleOption = None,
     seconds: Annotated[float, typer.Option(min=0.5, help="How long each figure is measured.")] = 5.0,
     clients: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
     out: Annotated[Path | None, typer.Option(help="Write the JSON here as well.")] = None,

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from tessera.bundle import DEMO, Bundle
+from tessera.bundle import Bundle
 from tessera.codes import Encoding
 from tessera.errors import InputError, TesseraError
+from tessera.hub import open_bundle
 from tessera.manifest import Manifest
 from tessera.parity import parity_table
 from tessera.scores import percent
@@ -25,7 +26,14 @@ from tessera.verification import verify_bundle
 _out, _err = Console(), Console(stderr=True)
 
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", "-b", help="Folder of the bundle.  \\[default: the demo bundle]")
+    str | None,
+    typer.Option(
+        "--bundle", "-b", help="Folder of the bundle, or hf://owner/name.  \\[default: the demo bundle]"
+    ),
+]
+BundleArgument = Annotated[
+    str | None,
+    typer.Argument(help="Folder of a bundle, or hf://owner/name.  \\[default: the demo bundle]"),
 ]
 
 
@@ -75,13 +83,9 @@ def tokenize(
         raise typer.Exit(1)
 
 
-def inspect(
-    bundle: Annotated[
-        Path, typer.Argument(help="Folder of a bundle.", show_default="the demo bundle")
-    ] = DEMO,
-) -> None:
+def inspect(bundle: BundleArgument = None) -> None:
     """Show what a bundle is: its model, time grid, graphs, parity and scores."""
-    loaded = Bundle.load(bundle)
+    loaded = open_bundle(bundle)
     manifest = loaded.manifest
     facts = Table(title=manifest.name, show_header=False)
     kept = ", ".join(f"{len(channels)} of {manifest.dim}" for channels in manifest.kept_channels)
@@ -115,9 +119,7 @@ def inspect(
 
 
 def verify(
-    bundle: Annotated[
-        Path, typer.Argument(help="Folder of a bundle.", show_default="the demo bundle")
-    ] = DEMO,
+    bundle: BundleArgument = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="The checkpoint it was made of: prove again that its codes are the model's."),
@@ -128,7 +130,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check all files of a bundle, and that its graphs agree with each other, with its codebook and with its model."""
-    loaded = Bundle.load(bundle)
+    loaded = open_bundle(bundle)
     table = Table("modality", "check", "codes", "differ", "largest margin", title=loaded.manifest.name)
     for modality, comparisons in verify_bundle(loaded).items():
         for name, found in comparisons.items():

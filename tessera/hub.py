@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from tessera.bundle import MANIFEST, Bundle, parse_manifest
+from tessera.bundle import DEMO, MANIFEST, Bundle, parse_manifest
 from tessera.errors import BundleError, HubError
 from tessera.manifest import Manifest
+from tessera.replacement import new_bundle
 
 SCHEME = "hf://"
 _REFERENCE = re.compile(rf"{SCHEME}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
@@ -27,16 +28,14 @@ _CARD = "README.md"
 def pull(repo: str, out: str | os.PathLike[str], revision: str | None = None) -> Bundle:
     """Put the bundle of repository `repo` (`owner/name`) into the folder `out`; an older bundle there is replaced.
 
-    Only the manifest and the files that it names are asked for, all of one commit. Without a network, what
-    huggingface_hub has in its cache (`HF_HOME`) is taken.
+    Only the manifest, the files that it names and the model card are asked for, all of one commit. Without a network,
+    what huggingface_hub has in its cache (`HF_HOME`) is taken.
 
     Raises:
         HubError: the hub does not have it, or cannot be reached.
         BundleError: it is no whole bundle, or `out` holds something else. `out` is then as before.
     """
     out = Path(out)
-    if out.exists() and not (out / MANIFEST).exists() and any(out.iterdir()):
-        raise BundleError(f"'{out}' is neither empty nor a bundle; choose another folder")
     _Snapshot.open(repo, revision).copy_to(out)
     return Bundle.load(out)
 
@@ -76,6 +75,20 @@ def push(
     return commit.commit_url
 
 
+def open_bundle(reference: str | os.PathLike[str] | None = None) -> Bundle:
+    """The bundle in a folder or at `hf://owner/name@revision` (see `fetch`); without either, the demo bundle.
+
+    Raises:
+        HubError: there is no such bundle on the hub, or what reads from it is not installed.
+        BundleError: it is no whole bundle.
+    """
+    if isinstance(reference, str) and reference.startswith(SCHEME):
+        if find_spec("huggingface_hub") is None:
+            raise HubError(f"'{reference}' needs more packages: pip install 'tessera[hub]'")
+        reference = fetch(reference)
+    return Bundle.load(reference or DEMO)
+
+
 def fetch(reference: str) -> Path:
     """The folder of the bundle `hf://owner/name@revision`; kept beside the hub's cache, a folder a commit.
 
@@ -111,16 +124,14 @@ class _Snapshot:
 
     def copy_to(self, out: Path) -> None:
         """Make `out` this bundle, once every file is there and has its hash."""
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".pull-") as work:
-            folder = Path(work) / "bundle"
-            folder.mkdir()
+        with new_bundle(out) as folder:
             for name in [MANIFEST, *_named_files(self.manifest)]:
-                shutil.copyfile(_own_file(_download(self.repo, name, self.commit)), folder / name)
-            Bundle.load(folder)
-            if out.exists():
-                out.rename(Path(work) / "replaced")
-            folder.rename(out)
+                self._copy(name, folder)
+            with suppress(HubError):  # A bundle is whole without its model card.
+                self._copy(_CARD, folder)
+
+    def _copy(self, name: str, folder: Path) -> None:
+        shutil.copyfile(_own_file(_download(self.repo, name, self.commit)), folder / name)
 
 
 def _named_files(manifest: Manifest) -> list[str]:

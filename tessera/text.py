@@ -29,11 +29,7 @@ class WordSlots:
 
     def __init__(self, tokenizer_json: bytes, grid: TimeGrid, listed: Collection[int] | None = None) -> None:
         """Raises BundleError: `tokenizer_json` is none."""
-        try:
-            pieces = PieceTokenizer.from_str(tokenizer_json.decode())
-        except Exception:  # the library raises a bare Exception
-            raise BundleError("tokenizer.json is not a tokenizer that can be read") from None
-        size = grid.window_segments
+        pieces, size = _pieces(tokenizer_json), grid.window_segments
         self._cutter: _Cutter = (
             EveryWord(pieces, size) if listed is None else ListedWords(pieces, size, listed)
         )
@@ -57,6 +53,15 @@ class WordSlots:
         return windows, too_long
 
 
+def piece_count(tokenizer_json: bytes) -> int:
+    """How many token ids a tokeniser has.
+
+    Raises:
+        BundleError: `tokenizer_json` is none.
+    """
+    return _pieces(tokenizer_json).get_vocab_size()
+
+
 def bundle_words(bundle: Bundle) -> WordSlots:
     """What cuts the texts that `bundle` reads.
 
@@ -68,6 +73,13 @@ def bundle_words(bundle: Bundle) -> WordSlots:
     if manifest.text is not None and manifest.text.words is not None:
         listed = _token_ids(_file(bundle, manifest.text.words), manifest.text.words)
     return WordSlots(_file(bundle, TOKENIZER), manifest.time_grid, listed)
+
+
+def _pieces(tokenizer_json: bytes) -> PieceTokenizer:
+    try:
+        return PieceTokenizer.from_str(tokenizer_json.decode())
+    except Exception:  # the library raises a bare Exception
+        raise BundleError("tokenizer.json is not a tokenizer that can be read") from None
 
 
 def _file(bundle: Bundle, name: str) -> bytes:

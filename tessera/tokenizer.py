@@ -12,12 +12,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from tessera.bundle import DEMO, Bundle, Manifest
+from tessera.bundle import Bundle, Manifest
 from tessera.clips import Clip, MediaClip, ReadyClip
 from tessera.codes import Encoding
 from tessera.errors import InputError
 from tessera.features import run_backbone
-from tessera.hub import SCHEME, fetch
+from tessera.hub import open_bundle
 from tessera.limits import Limits, Truncate
 from tessera.media import Excerpt, probe, read_audio, read_video
 from tessera.runtime import Device, Graph
@@ -69,9 +69,7 @@ class Tokenizer:
 
         `hf://owner/name@revision` is a bundle on the Hugging Face hub (extra `hub`); the revision may be left out.
         """
-        if isinstance(bundle, str) and bundle.startswith(SCHEME):
-            bundle = fetch(bundle)
-        return cls(Bundle.load(bundle or DEMO), device=device, threads=threads, limits=limits)
+        return cls(open_bundle(bundle), device=device, threads=threads, limits=limits)
 
     @property
     def manifest(self) -> Manifest:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import orjson
 
@@ -23,9 +22,9 @@ _SERIES = re.compile(r"^(tessera_\S+) (\S+)$", re.MULTILINE)
 
 
 @contextmanager
-def server(bundle: Path | None) -> Iterator[tuple[str, int]]:
+def server(bundle: str | None) -> Iterator[tuple[str, int]]:
     """A server of `bundle` on a free port, in a process of its own."""
-    chosen = [] if bundle is None else ["--bundle", str(bundle)]
+    chosen = [] if bundle is None else ["--bundle", bundle]
     process = subprocess.Popen(
         [sys.executable, "-m", "tessera", "serve", "--port", "0", *chosen], stderr=subprocess.PIPE, text=True
     )

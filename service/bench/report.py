@@ -22,7 +22,7 @@ _DEVICE = "tessera_device_busy_seconds_total"
 _EXECUTIONS, _WINDOWS = "tessera_executions_total", "tessera_batch_items_sum"
 
 
-def run_bench(bundle: Path | None, *, seconds: float, clients: int, out: Path | None) -> None:
+def run_bench(bundle: str | None, *, seconds: float, clients: int, out: Path | None) -> None:
     """Measure, print, and write to `out`.
 
     Raises:

@@ -19,7 +19,7 @@ from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
 from export.source import open_source
 from export.verify import EPSILON, SHAPES, verify_backbone
 from tessera import Bundle, Tokenizer
-from tessera.errors import TrainingError
+from tessera.errors import BundleError, TrainingError
 from tessera.runtime import OPTIMIZATIONS, Graph
 from tests.tiny import QUICK, QUIET, RECIPE
 from tests.training.released import files
@@ -119,7 +119,7 @@ def test_a_failed_parity_writes_nothing(
 
 def test_a_folder_of_other_things_is_not_replaced(tiny_run: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("important")
-    with pytest.raises(TrainingError, match="neither empty nor a bundle"):
+    with pytest.raises(BundleError, match="neither empty nor a bundle"):
         export_bundle(open_source(tiny_run), tmp_path, QUICK, QUIET)
     assert (tmp_path / "thesis.txt").read_text() == "important"
 

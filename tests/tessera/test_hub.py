@@ -18,7 +18,7 @@ from tests.tessera.small_hub import TOKEN, SmallHub, running_hub
 
 COMMIT, OLDER = "c" * 40, "0" * 40
 TEXT = "a church bell rings"
-GIVEN = {path.name for path in DEMO.iterdir()} - {"README.md"}
+GIVEN = {path.name for path in DEMO.iterdir()}
 
 
 class Cache:
@@ -66,7 +66,7 @@ def pull_offline(cache: Cache, out: Path, *options: str, repo: str = "owner/bell
     return done.stderr
 
 
-def test_a_pulled_bundle_is_plain_files_and_only_those_of_the_manifest(cache: Cache, tmp_path: Path) -> None:
+def test_a_pulled_bundle_is_plain_files_and_only_its_own(cache: Cache, tmp_path: Path) -> None:
     snapshot = cache.add(COMMIT, DEMO)
     (snapshot / "setup.py").write_text("raise SystemExit")
     out = tmp_path / "out"
@@ -91,6 +91,7 @@ def test_a_revision_is_a_branch_or_a_commit(cache: Cache, tmp_path: Path) -> Non
 
 def test_a_bundle_replaces_a_bundle_whole(cache: Cache, tmp_path: Path) -> None:
     out = Path(shutil.copytree(DEMO, tmp_path / "out"))
+    (out / "older.onnx").write_bytes(b"")
     cache.add(COMMIT, DEMO)
     assert pull_offline(cache, out) == ""
     assert {path.name for path in out.iterdir()} == GIVEN
@@ -170,6 +171,21 @@ def test_a_tokenizer_opens_what_is_on_the_hub(cache: Cache) -> None:
     assert [path.name for path in (cache.home / "assets").glob("tessera/*/*")] == [COMMIT]
 
 
+def test_every_command_that_reads_a_bundle_takes_a_reference(cache: Cache) -> None:
+    cache.add(COMMIT, DEMO)
+    for command in (("inspect",), ("tokenize", "--text", TEXT, "--bundle")):
+        done = run(
+            ["-m", "tessera", *command, "hf://owner/bell"], HF_HOME=str(cache.home), HF_HUB_OFFLINE="1"
+        )
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_bundle_without_a_model_card_is_whole(cache: Cache, tmp_path: Path) -> None:
+    (cache.add(COMMIT, DEMO) / "README.md").unlink()
+    assert pull_offline(cache, tmp_path / "out") == ""
+    assert {path.name for path in (tmp_path / "out").iterdir()} == GIVEN - {"README.md"}
+
+
 def test_a_reference_without_an_owner_is_told_of() -> None:
     done = run(["-c", "from tessera.hub import fetch; fetch('hf://bell')"])
     assert "tessera.errors.HubError: 'hf://bell' is not of the form hf://owner/name" in done.stderr
@@ -197,7 +213,7 @@ def test_what_is_pushed_can_be_pulled(hub: SmallHub, tmp_path: Path) -> None:
     assert repository.private
     commit, files = repository.files("main") or ("", {})
     assert pushed.stdout == f"{hub.url}/owner/bell/commit/{commit}\n"
-    assert files.keys() == {".gitattributes", "README.md", *GIVEN}
+    assert files.keys() == {".gitattributes", *GIVEN}
     pulled = tessera(hub, tmp_path / "b", "pull", "owner/bell", "--out", tmp_path / "out")
     assert pulled.returncode == 0, pulled.stderr
     assert pulled.stdout == f"{tmp_path / 'out'}: fcid-demo, {Bundle.load(DEMO).revision}\n"
@@ -226,7 +242,7 @@ def test_a_card_that_is_a_link_stays_here(hub: SmallHub, tmp_path: Path) -> None
     (folder / "README.md").symlink_to("/etc/hostname")
     assert tessera(hub, tmp_path, "push", folder, "owner/bell").returncode == 0
     _, files = hub.repositories["owner/bell"].files("main") or ("", {})
-    assert files.keys() == {".gitattributes", *GIVEN}
+    assert files.keys() == {".gitattributes", *GIVEN} - {"README.md"}
 
 
 def test_a_private_bundle_does_not_go_where_all_can_see(hub: SmallHub, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tessera.errors import TrainingError
 from training.data.generated import GeneratedData
@@ -94,6 +94,20 @@ class _Store(Source):
     @property
     def _opened(self) -> FeatureStore:
         return FeatureStore.load(self.settings.store)
+
+
+def trained_on(checkpoint: Path) -> dict[str, str]:
+    """By modality, the backbone whose features the model of a checkpoint was trained on, where it says so.
+
+    Raises:
+        TrainingError: what it says cannot be read.
+    """
+    try:
+        return TypeAdapter(dict[str, str]).validate_json((checkpoint / FEATURES).read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValidationError:
+        raise TrainingError(f"'{checkpoint / FEATURES}' is damaged") from None
 
 
 def open_source(settings: Mapping[str, Any]) -> Source:

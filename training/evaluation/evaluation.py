@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from tessera.errors import TrainingError
 from training.checkpoint import load_model
 from training.config import Recipe
-from training.data.sources import FEATURES
+from training.data.sources import trained_on
 from training.evaluation.coder import ModelCoder
 from training.evaluation.scores import Document, task_scores, whole_document
 from training.evaluation.tasks.task import Result, Task
@@ -65,7 +64,7 @@ def score_runs(
         for modality, part in task.asked_for():
             if modality in recipes[0].modalities:
                 require_width(modality, part.width(modality), recipes[0], f"the data of '{task.name}'")
-    trained_on = [_trained_on(checkpoint) for checkpoint in checkpoints]
+    trained_on = [trained_on(checkpoint) for checkpoint in checkpoints]
     results: dict[str, list[Result]] = {task.name: [] for task in tasks}
     kept = 0
     for number, checkpoint in enumerate(checkpoints, start=1):
@@ -96,16 +95,6 @@ def require_seeds_of_one_recipe(recipes: Sequence[Recipe]) -> None:
         raise TrainingError("the runs must have different seeds")
     if any(recipe.with_training(seed=0) != recipes[0].with_training(seed=0) for recipe in recipes):
         raise TrainingError("the runs are of different recipes; score them apart")
-
-
-def _trained_on(checkpoint: Path) -> dict[str, str]:
-    """By modality, whose features a model was trained on, where its checkpoint says so."""
-    try:
-        return TypeAdapter(dict[str, str]).validate_json((checkpoint / FEATURES).read_bytes())
-    except FileNotFoundError:
-        return {}
-    except ValidationError:
-        raise TrainingError(f"'{checkpoint / FEATURES}' is damaged") from None
 
 
 def _foreign(task: Task, runs: Sequence[Mapping[str, str]]) -> Iterator[str]:

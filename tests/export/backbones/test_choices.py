@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
 from export.backbones import open_backbones
@@ -17,8 +15,6 @@ from tessera.windows import MODALITIES, Modality
 from tests.export.backbones.conftest import Public
 from training.backbones.choice import Choice
 from training.config import Recipe
-from training.data.store_manifest import StoreFacts
-from training.data.store_writer import StoreWriter
 
 RECIPE = Recipe.parse({"name": "small", "data": {"world": {"seed": 7}, "clips": {"train": 16}}})
 
@@ -114,19 +110,11 @@ def test_another_backbone_than_that_of_the_world_is_refused(public: Public, tmp_
         checkpoint_choices(tmp_path, RECIPE, {"audio": public.audio()})
 
 
-def of_store(store: Path, features: dict[Modality, str], **changes: Any) -> Recipe:
-    """A recipe on a store of one clip that says so of its features."""
-    with StoreWriter(store, StoreFacts(name="clips", features=features)) as writer:
-        writer.append(["a"], audio=np.zeros((1, 10, 128), np.float32))
-    return Recipe.parse({**RECIPE.model_dump(), "data": {"store": str(store)}, **changes})
-
-
 def test_weights_are_those_that_the_features_were_made_with(public: Public, tmp_path: Path) -> None:
     checkpoint, digest = tmp_path, sha256(public.vggish)[:8]
-    recipe = of_store(
-        tmp_path / "store",
-        {"audio": f"vggish-{digest},relu=no", "video": "VGG19, as released", "text": "classic"},
-    )
+    features = {"audio": f"vggish-{digest},relu=no", "video": "VGG19, as released", "text": "classic"}
+    (checkpoint / "features.json").write_text(json.dumps(features))
+    recipe = RECIPE.with_data({"store": "stores/ave"})
     (checkpoint / "tokenizer.json").write_text("{}")
     asked: dict[Modality, Choice] = {"audio": public.audio(",relu=no"), "video": public.video()}
     choices = checkpoint_choices(checkpoint, recipe, asked)
@@ -143,8 +131,8 @@ def test_weights_are_those_that_the_features_were_made_with(public: Public, tmp_
         checkpoint_choices(checkpoint, recipe, {"audio": asked["audio"]})
 
 
-def test_a_store_that_is_gone_says_nothing(public: Public, tmp_path: Path) -> None:
-    recipe = RECIPE.with_data({"store": str(tmp_path / "gone")})
+def test_a_checkpoint_that_says_nothing_of_its_features(public: Public, tmp_path: Path) -> None:
+    recipe = RECIPE.with_data({})
     asked: dict[Modality, Choice] = {"audio": public.audio(), "video": public.video(), "text": public.text()}
     assert checkpoint_choices(tmp_path, recipe, asked) == asked
     with pytest.raises(TrainingError, match="needs its backbone for text: give --backbone text=bert:"):

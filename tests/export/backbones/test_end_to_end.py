@@ -6,6 +6,9 @@ The weights are random, in the files that VGGish, VGG19, BERT and the papers' au
 from __future__ import annotations
 
 import pickle
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +19,11 @@ import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
-from rich.console import Console
 from torch import Tensor
 
 from export import signatures
-from export.bundle import ExportSettings, export_bundle
-from export.choices import released_choices
 from export.graphs import CodesGraph, needs_maps
 from export.onnx import export_onnx
-from export.source import open_source
 from tessera import Tokenizer
 from tessera.bundle import AudioSpec, TimeGrid, VideoSpec
 from tessera.codes import Encoding
@@ -116,6 +115,14 @@ def codebook_among(latents: list[Tensor], seed: int) -> Tensor:
     return rows[torch.arange(files.CODES) % len(rows)] + 0.05 * noise
 
 
+def tessera(*arguments: object) -> str:
+    """What the command prints."""
+    command = [sys.executable, "-m", "tessera", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def source() -> bytes:
     return film()
@@ -148,14 +155,13 @@ def case(
     segments["text"] = segments["text"][:, : words_of(features["text"])]
     table = codebook_among([*clips.values(), *segments.values()], 0)
     file["Encoder_parameters"]["Cross_quantizer_coarse.embedding"] = table
-    checkpoint = folder / "checkpoint"
-    import_file(files.write(folder / "released.pt", file), checkpoint, None, public.vocabulary)
-    (folder / "released.pt").unlink()
-    picture = f"{public.vgg19},convention=caffe,frames={FRAMES}"
-    choices = released_choices(str(public.vggish), picture, str(public.wide_bert), None)
-    opened = open_source(checkpoint, keep=[128], asked=choices)
-    export_bundle(opened, folder / "bundle", ExportSettings(segments=64, clips=1), Console(quiet=True))
-    (checkpoint / "model.safetensors").unlink()
+    released = files.write(folder / "released.pt", file)
+    tessera(
+        "export", "--released", released, "--text-vocabulary", public.vocabulary, "--keep", 128,
+        "--vggish", public.vggish, "--vgg19", f"{public.vgg19},convention=caffe,frames={FRAMES}",
+        "--bert", public.wide_bert, "--segments", 64, "--out", folder / "bundle", "--triton", folder / "models",
+    )  # fmt: skip
+    released.unlink()
     tokenizer = Tokenizer.load(folder / "bundle")
     (folder / "film.mp4").write_bytes(source)
     found = {
@@ -164,8 +170,8 @@ def case(
         "text": tokenizer.encode_text(TEXT),
     }
     yield Case(tokenizer, found, segments, clips, table)
-    for graph in (folder / "bundle").glob("*.onnx"):
-        graph.unlink()
+    for made in ("bundle", "models"):
+        shutil.rmtree(folder / made)
 
 
 def require_equal(codes: NDArray[np.int64], table: Tensor, latents: Tensor) -> None:
@@ -206,7 +212,21 @@ def test_the_bundle_says_whose_weights_it_has(case: Case) -> None:
     backbones = manifest.provenance.backbones
     assert backbones["video"]["backbone"].endswith(",convention=caffe,frames=1")
     assert set(backbones["audio"]["files"]) == {"vggish.pth"}
-    assert {"model.safetensors", "text_vocabulary.json"} <= set(backbones["text"]["files"])
+    assert {"model.safetensors", "cnt.pkl"} <= set(backbones["text"]["files"])
+    assert manifest.provenance.origin["file"] == "released.pt"
+
+
+def test_the_bundle_is_whole(case: Case) -> None:
+    said = tessera("verify", case.tokenizer.bundle.folder)
+    assert "is whole and runs: audio, video, text" in said
+
+
+def test_triton_gets_its_models(case: Case) -> None:
+    models = case.tokenizer.bundle.folder.parent / "models"
+    parts = {f"fcid-{m}{part}" for m in ("audio", "video", "text") for part in ("", "-backbone", "-codes")}
+    assert {model.name for model in models.iterdir()} == parts
+    served = models / "fcid-video-backbone" / "1" / "model.onnx"
+    assert served.read_bytes() == case.tokenizer.bundle.graph("video.backbone")
 
 
 def test_two_levels_from_media_to_codes(

@@ -94,6 +94,14 @@ def test_vgg19_at_every_shape(vgg19: Opened, batch: int, time: int) -> None:
     require_close(expected, found)
 
 
+def test_vgg19_of_the_other_convention(public: Public, vgg19: Opened) -> None:
+    own = opened("video", public.video(",frames=1,convention=torchvision"))
+    batch = {"frames": pictures(1, 2, 1, 224, 224)}
+    expected, found = own.both(batch)
+    require_close(expected, found)
+    assert (found - vgg19.both(batch)[1]).abs().max() > 0.1 * found.abs().max()
+
+
 def test_means_are_those_of_the_maps(vgg19_maps: Opened, vgg19: Opened) -> None:
     assert isinstance(vgg19_maps.backbone.spec, VideoSpec)
     assert vgg19_maps.backbone.spec.grid == 7
