@@ -55,3 +55,16 @@ def bench_serve(
     from service.bench.report import run_bench
 
     run_bench(bundle, seconds=seconds, clients=clients, out=out)
+
+
+def bench_graphs(
+    bundles: Annotated[
+        list[str], typer.Argument(help="Folders of bundles, or hf://owner/name; the first is the base.")
+    ],
+    seconds: Annotated[float, typer.Option(min=0.5, help="How long each graph is measured.")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="Write the JSON here as well.")] = None,
+) -> None:
+    """Size, agreement with the model and bare speed of the codes graphs of bundles, which take turns."""
+    from service.bench.graphs import run_graphs_bench
+
+    run_graphs_bench(bundles, seconds=seconds, out=out)

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from tessera.codes import Encoding
 from tessera.tokenizer import Tokenizer
@@ -50,16 +51,25 @@ def cases(tokenizer: Tokenizer, many: int = 32) -> Iterator[Case]:
         yield from _feature_cases(tokenizer, modality, many)
 
 
-def _feature_cases(tokenizer: Tokenizer, modality: Modality, many: int) -> Iterator[Case]:
+def feature_windows(tokenizer: Tokenizer, modality: Modality) -> list[Window]:
+    """One window of features that are noise."""
+    return list(tokenizer.open_features(modality, _features(tokenizer, modality)))
+
+
+def _features(tokenizer: Tokenizer, modality: Modality) -> NDArray[np.float32]:
     shape = (_SEGMENTS, *tokenizer.feature_shape(modality))
-    features = np.random.default_rng(0).normal(size=shape).astype("<f4")
+    return np.random.default_rng(0).normal(size=shape).astype("<f4")
+
+
+def _feature_cases(tokenizer: Tokenizer, modality: Modality, many: int) -> Iterator[Case]:
+    features = _features(tokenizer, modality)
     entry = {
         "type": "features",
         "modality": modality,
-        "shape": shape,
+        "shape": features.shape,
         "data": base64.b64encode(features.tobytes()).decode(),
     }
-    windows = list(tokenizer.open_features(modality, features))
+    windows = feature_windows(tokenizer, modality)
     encoding = tokenizer.encode_features(modality, features)
     yield from (_json_case(f"{modality} features", entry, windows, encoding, count) for count in (1, many))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import subprocess
 import sys
@@ -82,8 +81,3 @@ def served_rate(host: str, port: int, case: Case, clients: int, seconds: float) 
     if faults:
         raise TesseraError(f"the server answered wrongly: {faults[0]}")
     return len(latencies) * len(case.windows) / (time.perf_counter() - started), sorted(latencies)
-
-
-def machine() -> dict[str, object]:
-    """Where the figures come from."""
-    return {"cores": os.cpu_count(), "python": sys.version.split()[0], "platform": sys.platform}

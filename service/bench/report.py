@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 
 from service.bench.bare import best_rate
 from service.bench.cases import Case, cases
-from service.bench.load import machine, metrics, served_rate, server
+from service.bench.document import publish
+from service.bench.load import metrics, served_rate, server
 from tessera.tokenizer import Tokenizer
 
 _DECODE = 'tessera_stage_duration_seconds_sum{stage="decode"}'
@@ -37,22 +35,13 @@ def run_bench(bundle: str | None, *, seconds: float, clients: int, out: Path | N
         for case in cases(tokenizer):
             console.print(f"measuring {case.name}, {case.items} in a request", style="dim")
             figures.append(_figures(tokenizer, case, (host, port), clients, seconds))
-    report = {
-        "benchmark": "serve",
+    facts = {
         "model": tokenizer.bundle.manifest.name,
         "model_revision": tokenizer.bundle.revision,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": machine() | {"tessera": version("tessera"), "onnxruntime": version("onnxruntime")},
         "clients": clients,
         "seconds_per_figure": seconds,
-        "figures": figures,
     }
-    document = orjson.dumps(report, option=orjson.OPT_INDENT_2).decode()
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(document + "\n")
-    console.print(_table(figures))
-    print(document)
+    publish("serve", facts, figures, _table(figures), out)
 
 
 def _figures(
