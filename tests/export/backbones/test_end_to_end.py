@@ -242,9 +242,11 @@ def test_a_stranger_proves_whose_codes_they_are(case: Case, public: Public, tmp_
 
 def test_triton_gets_its_models(case: Case) -> None:
     models = case.tokenizer.bundle.folder.parent / "models"
-    parts = {f"fcid-{m}{part}" for m in ("audio", "video", "text") for part in ("", "-backbone", "-codes")}
+    parts = {
+        f"fcid-paper-{m}{part}" for m in ("audio", "video", "text") for part in ("", "-backbone", "-codes")
+    }
     assert {model.name for model in models.iterdir()} == parts
-    served = models / "fcid-video-backbone" / "1" / "model.onnx"
+    served = models / "fcid-paper-video-backbone" / "1" / "model.onnx"
     assert served.read_bytes() == case.tokenizer.bundle.graph("video.backbone")
 
 
