@@ -29,8 +29,9 @@ class ExportedBackbone:
 
     `module` is called by keyword with the inputs that the signature of `spec` has. `files` go into the bundle by name.
     `provenance` goes into its manifest: `backbone` is what a feature store says of the same features, `files` are the
-    sha256 of weights and words by the name of their file. `step` is how far apart features lie that the backbone
-    rounds, None where it does not: at the edge between two, runtimes may differ by one.
+    sha256 of weights and words by the name of their file; of a second file of that name, `pca=` and the name. `step` is
+    how far apart features lie that the backbone rounds, None where it does not: at the edge between two, runtimes may
+    differ by one.
     """
 
     module: nn.Module
@@ -103,7 +104,10 @@ def _text(choice: Choice) -> ExportedBackbone:
 def _provenance(choice: Choice, digests: Mapping[str, str]) -> dict[str, object]:
     """`digests` are by option; where an option names no file, it is the name of a file in the folder of a BERT."""
     named = {**choice.options, "weights": choice.weights or ""}
-    paths = {option: Path(named.get(option, option)) for option in digests}
-    names = {option: MODEL if path.is_dir() else path.name for option, path in paths.items()}
-    files = {names[option]: digest for option, digest in sorted(digests.items())}
+    files: dict[str, str] = {}
+    for option in sorted(digests, key=lambda option: (option != "weights", option)):
+        path = Path(named.get(option, option))
+        name = MODEL if path.is_dir() else path.name
+        # Weights and a PCA may be files of one name in two folders.
+        files[f"{option}={name}" if name in files else name] = digests[option]
     return {"backbone": says(choice, digests), "files": files}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,14 @@ from torch import nn
 from export import signatures
 from export.card import model_card
 from export.graphs import CodesGraph
-from export.half import halve_weights
-from export.onnx import OPSET, export_onnx, tensor_specs
+from export.half import front_ends, halve_weights
+from export.onnx import export_onnx, tensor_specs
 from export.recorded import noise_inputs, recorded_inputs
+from export.revision import code_revision
+from export.settings import ExportSettings
 from export.signatures import Traced
 from export.source import Source
 from export.verify import (
-    SEGMENTS_COMPARED,
     Allowed,
     Features,
     VerifiedBackbone,
@@ -38,7 +37,6 @@ from tessera.manifest import (
     GraphSpec,
     Manifest,
     ModalityParity,
-    Precision,
     Provenance,
     TimeGrid,
 )
@@ -47,25 +45,8 @@ from tessera.replacement import new_bundle
 from tessera.runtime import OPTIMIZATIONS, Graph
 from tessera.windows import MODALITIES, Modality
 
-LICENCE = "Apache-2.0"
-UNKNOWN_LICENCE = "unknown"
-"""Of weights that others released: nobody but they can say."""
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What the user of `tessera export` chooses beside the checkpoint, its channels and its backbones.
-
-    `segments` random ones of each modality are compared, and those of `clips` recorded clips.
-    """
-
-    name: str | None = None
-    licence: str | None = None
-    scores: Mapping[str, Any] = field(default_factory=dict)
-    precision: Precision = "fp32"
-    opset: int = OPSET
-    segments: int = SEGMENTS_COMPARED
-    clips: int = 40
+GENERATED_LICENCE, UNKNOWN_LICENCE = "Apache-2.0", "unknown"
+"""Of weights that learnt from the generated world alone, which is ours; and of all others, whose makers must say."""
 
 
 def export_bundle(source: Source, out: Path, settings: ExportSettings, console: Console) -> Bundle:
@@ -134,7 +115,7 @@ class _Writer:
         metadata = graph_metadata(name, precision=settings.precision)
         data = export_onnx(module, traced.example, traced.signature, metadata, settings.opset)
         if settings.precision == "fp16" and name.endswith(".backbone"):
-            data = halve_weights(data)
+            data = halve_weights(data, front_ends(module))
         (self._folder / f"{name}.onnx").write_bytes(data)
         inputs, outputs = tensor_specs(data)
         self._graphs[name] = GraphSpec(
@@ -187,13 +168,14 @@ class _Writer:
             provenance=Provenance(
                 recipe=source.recipe.model_dump(mode="json"),
                 data=source.data,
-                commit=_commit(),
+                commit=code_revision(),
                 step=source.step,
                 scores=dict(settings.scores),
                 origin=source.origin,
                 backbones={m: dict(source.backbones[m].provenance) for m in source.modalities},
             ),
-            licence=settings.licence or (UNKNOWN_LICENCE if source.origin else LICENCE),
+            licence=settings.licence
+            or (GENERATED_LICENCE if "world" in source.recipe.data else UNKNOWN_LICENCE),
             quantizer=source.recipe.codebook.quantizer,
             depth=depth,
             precision=settings.precision,
@@ -222,13 +204,3 @@ def _require_own_scores(source: Source, scores: Mapping[str, Any]) -> None:
             f"the scores are of seed {stated['seeds']}, {stated['kept_channels']} channels and lambda "
             f"{stated['toc_lambda']}; this export is of {own['seeds']}, {own['kept_channels']} and {own['toc_lambda']}"
         )
-
-
-def _commit() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return done.stdout.strip()

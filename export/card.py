@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from tessera.manifest import Manifest, ModalityParity, Provenance
 from tessera.scores import percent
 
@@ -19,11 +21,13 @@ def _head(manifest: Manifest) -> str:
     modalities = ", ".join(manifest.modalities)
     kept = ", ".join(map(str, manifest.toc.keep))
     grid = manifest.time_grid
+    facts = {
+        "license": manifest.licence.lower(),
+        "library_name": "tessera",
+        "tags": ["discrete-tokenizer", "cross-modal", *manifest.modalities],
+    }
     return f"""---
-license: {manifest.licence.lower()}
-library_name: tessera
-tags: [discrete-tokenizer, cross-modal, {modalities}]
----
+{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True)}---
 
 # {manifest.name}
 
@@ -45,14 +49,20 @@ def _alphabets(manifest: Manifest) -> str:
 
 
 def _use(manifest: Manifest) -> str:
+    codes = "clip_codes" if manifest.clip_codes else "codes"
+    examples = {
+        "audio": 'tokenizer.encode("dog.wav").codes',
+        "video": 'tokenizer.encode("dog.mp4").codes',
+        "text": f'tokenizer.encode_text("a dog barks").{codes}',
+    }
+    lines = "\n".join(examples[modality] for modality in manifest.modalities)
     return f"""## Use
 
 ```python
 from tessera import Tokenizer
 
 tokenizer = Tokenizer.load("{manifest.name}/")  # the folder this file is in
-tokenizer.encode("dog.wav").codes
-tokenizer.encode_text("a dog barks").{"clip_codes" if manifest.clip_codes else "codes"}
+{lines}
 ```"""
 
 

@@ -22,16 +22,22 @@ _EXAMPLES: Mapping[Modality, str] = {
     "video": "video=vgg19:vgg19-dcbb9e9d.pth",
     "text": "text=bert:bert-base-uncased/",
 }
+_SHORT: Mapping[Modality, str] = {
+    "audio": "--vggish vggish-10086976.pth",
+    "video": "--vgg19 vgg19-dcbb9e9d.pth",
+    "text": "--bert bert-base-uncased/",
+}
 
 # What `says` writes of weights: a store of released features says something else, in words.
 _STATED = re.compile(rf"{CLASSIC}|({CLASSIC}|vggish|vgg19|bert)-[0-9a-f]{{8}}(,.*)?")
 
 
-def parse_choices(options: Sequence[str]) -> dict[Modality, Choice]:
-    """The values of `--backbone`, such as `audio=vggish:vggish.pth,relu=no`.
+def parse_choices(options: Sequence[str], words: Path | None = None) -> dict[Modality, Choice]:
+    """The values of `--backbone`, such as `audio=vggish:vggish.pth,relu=no`; `words` is the list of words of the BERT.
 
     Raises:
-        TrainingError: one has no modality or one that another has, or is no choice.
+        TrainingError: one has no modality or one that another has, or is no choice; or there is no BERT for the words,
+            or one that has a list already.
     """
     choices: dict[Modality, Choice] = {}
     for option in options:
@@ -40,36 +46,24 @@ def parse_choices(options: Sequence[str]) -> dict[Modality, Choice]:
         if modality is None or not equals:
             raise TrainingError(f"--backbone {option}: expected a modality first: {_EXAMPLES['audio']}")
         if modality in choices:
-            raise TrainingError(f"--backbone {option}: {modality} comes twice")
+            raise TrainingError(f"--backbone {option}: there is one for {modality} already")
         choices[modality] = Choice.parse(value)
+    if words is not None:
+        choices["text"] = _with_words(choices.get("text"), words)
     return choices
 
 
-def released_choices(
-    vggish: str | None, vgg19: str | None, bert: str | None, vocabulary: Path | None
-) -> dict[Modality, Choice]:
-    """The values of `--vggish`, `--vgg19`, `--bert` and `--text-vocabulary`: each the part behind the name.
-
-    Raises:
-        TrainingError: one is no such part, or there is a list of words without a BERT.
-    """
-    asked: Mapping[Modality, tuple[str, str | None]] = {
-        "audio": ("vggish", vggish),
-        "video": ("vgg19", vgg19),
-        "text": ("bert", bert),
-    }
-    choices = {m: Choice.parse(f"{name}:{value}") for m, (name, value) in asked.items() if value is not None}
-    if vocabulary is not None:
-        if "text" not in choices:
-            raise TrainingError("--text-vocabulary lists words of a BERT: give --bert too")
-        choices["text"] = with_words(choices["text"], vocabulary)
-    return choices
+def long_forms(vggish: str | None, vgg19: str | None, bert: str | None) -> list[str]:
+    """What `--vggish`, `--vgg19` and `--bert` are short for: each is the part behind the name."""
+    short = {"audio=vggish": vggish, "video=vgg19": vgg19, "text=bert": bert}
+    return [f"{name}:{value}" for name, value in short.items() if value is not None]
 
 
-def with_words(choice: Choice, words: Path) -> Choice:
-    """`choice` with that list of words, unless it is no BERT or has a list of its own."""
-    if choice.name != "bert" or "words" in choice.options:
-        return choice
+def _with_words(choice: Choice | None, words: Path) -> Choice:
+    if choice is None or choice.name != "bert":
+        raise TrainingError("--text-vocabulary lists words of a BERT: give --bert too")
+    if "words" in choice.options:
+        raise TrainingError(f"--text-vocabulary {words}: the BERT has a list of words already")
     return replace(choice, options={**choice.options, "words": str(words)})
 
 
@@ -84,8 +78,13 @@ def checkpoint_choices(
 
     Raises:
         TrainingError: a backbone is missing, is of another modality than the model's, or is not the one that the
-            features were made with.
+            features were made with; or no backbone makes such features.
     """
+    if "spiked" in recipe.data:
+        raise TrainingError(
+            "the model is of spiked events, which are drawn as features: it has no backbones, and cannot be served "
+            "from media"
+        )
     if foreign := asked.keys() - set(recipe.modalities):
         raise TrainingError(
             f"the model reads {' and '.join(recipe.modalities)}: it has no use for a backbone of {min(foreign)}"
@@ -110,7 +109,8 @@ def _own(modality: Modality, stated: str | None) -> Choice:
     if stated is None or stated.partition("-")[0] != CLASSIC:
         said = f", whose features are '{stated}'" if stated else ""
         raise TrainingError(
-            f"the model needs its backbone for {modality}{said}: give --backbone {_EXAMPLES[modality]}"
+            f"the model needs its backbone for {modality}{said}: give --backbone {_EXAMPLES[modality]}, "
+            f"which `tessera export` also takes as {_SHORT[modality]}"
         )
     return Choice(CLASSIC, None, {})
 
@@ -118,8 +118,8 @@ def _own(modality: Modality, stated: str | None) -> Choice:
 def _with_own_files(checkpoint: Path, choice: Choice) -> Choice:
     """With the tokeniser beside the weights, or the list of words, where the choice names none."""
     words, tokenizer = checkpoint / TEXT_VOCABULARY, checkpoint / TOKENIZER
-    if choice.name == "bert" and words.is_file():
-        return with_words(choice, words)
+    if choice.name == "bert" and "words" not in choice.options and words.is_file():
+        return _with_words(choice, words)
     if choice.name == CLASSIC and choice.weights is None:
         if not tokenizer.is_file():
             raise TrainingError(f"the checkpoint has no {TOKENIZER} beside its weights")

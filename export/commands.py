@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from export.settings import OPSET, SEGMENTS_COMPARED, ExportSettings
 from tessera.cli import require_extra
 from tessera.errors import TrainingError
+from tessera.replacement import require_place
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,17 +69,19 @@ def export(
     precision: Annotated[
         PrecisionName, typer.Option(help="fp16 is a variant: how often its codes agree is measured.")
     ] = PrecisionName.FP32,
-    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.")] = 20,
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.")] = OPSET,
     segments: Annotated[
         int,
         typer.Option(
             help="Random segments of each modality that are compared; H-DCID's pictures take minutes.", min=1
         ),
-    ] = 20_480,
+    ] = SEGMENTS_COMPARED,
     name: Annotated[str | None, typer.Option(help="Name of the bundle.  \\[default: the recipe's]")] = None,
     licence: Annotated[
         str | None,
-        typer.Option(help="Licence of the weights.  \\[default: Apache-2.0; of released files: unknown]"),
+        typer.Option(
+            help="Licence of the weights.  \\[default: unknown; Apache-2.0 where the generated world made them]"
+        ),
     ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="What `tessera evaluate` wrote, for the model card.")
@@ -90,19 +93,23 @@ def export(
     """Turn a checkpoint into a bundle that serves, proving that its codes are the model's codes."""
     from rich.console import Console
 
-    from export.bundle import ExportSettings, export_bundle
-    from export.choices import parse_choices, released_choices
+    from export.bundle import export_bundle
+    from export.choices import long_forms, parse_choices
+    from export.repository import require_repository, write_repository
+    from export.scores import read_scores
     from export.source import open_source
-    from export.triton import write_repository
     from tessera.parity import parity_table
 
+    require_place(out)
     console = Console()
-    choices = {**parse_choices(backbone or []), **released_choices(vggish, vgg19, bert, text_vocabulary)}
+    choices = parse_choices([*(backbone or []), *long_forms(vggish, vgg19, bert)], text_vocabulary)
     settings = ExportSettings(
-        name, licence, _read_scores(scores) if scores else {}, precision.value, opset, segments
+        name, licence, read_scores(scores) if scores else {}, precision.value, opset, segments
     )
     with _checkpoint(checkpoint, released, family, text_vocabulary, console) as folder:
         source = open_source(folder, keep or (), toc_lambda, choices)
+        if triton is not None:
+            require_repository(triton, name or source.recipe.name, source.modalities)
         bundle = export_bundle(source, out, settings, console)
     console.print(parity_table(bundle.manifest))
     size = sum(file.stat().st_size for file in out.iterdir())
@@ -137,11 +144,3 @@ def _checkpoint(
         if imported.may_be_micu():
             console.print("files of MICU look the same; give --family micu if this is one")
         yield Path(work) / "checkpoint"
-
-
-def _read_scores(path: Path) -> dict[str, object]:
-    try:
-        scores: dict[str, object] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise TrainingError(f"'{path}' is not a file of scores that can be read") from None
-    return scores

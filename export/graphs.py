@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from export.lstm import replace_lstms
 from tessera.comparison import Tally
-from tessera.manifest import codes_outputs
+from tessera.signatures import codes_outputs
 from tessera.windows import Modality
 from training.models.fcid import FCID
 from training.models.hdcid import HDCID

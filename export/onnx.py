@@ -14,12 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from export.settings import OPSET, OPSETS
 from tessera.bundle import TensorSpec
 from tessera.errors import TrainingError
-
-OPSET = 20
-OPSETS = (18, 20, 21, 22, 23, 24)
-"""Those that the exporter converts to without fault."""
 
 _DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",

@@ -9,15 +9,9 @@ from export.bundle import tables
 from export.choices import parse_choices
 from export.graphs import CodesGraph
 from export.recorded import noise_inputs, recorded_inputs
+from export.settings import SEGMENTS_COMPARED
 from export.source import Source, open_source
-from export.verify import (
-    SEGMENTS_COMPARED,
-    Allowed,
-    Features,
-    verify_backbone,
-    verify_codes,
-    verify_end_to_end,
-)
+from export.verify import Allowed, Features, verify_backbone, verify_codes, verify_end_to_end
 from tessera.bundle import Bundle
 from tessera.comparison import largest_difference
 from tessera.errors import TrainingError

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.export import Dim
 
 from export.onnx import BATCH, FIXED, TIME, TOKENS, Signature
-from tessera.bundle import AudioSpec, TextSpec, VideoSpec
-from tessera.manifest import codes_outputs
+from tessera.bundle import AudioSpec, TensorSpec, TextSpec, TimeGrid, VideoSpec
+from tessera.signatures import backbone_inputs, codes_outputs, feature_shape
+
+_DIMS: Mapping[str, Any] = {"batch": BATCH, "time": TIME, "tokens": TOKENS}
 
 # Every dynamic axis is longer than one and unlike its neighbours, so that none is mistaken for a constant.
-_BATCH, _TIME, _TOKENS = 3, 5, 7
+_SIZES: Mapping[str, int] = {"batch": 3, "time": 5, "tokens": 7}
 
 
 @dataclass(frozen=True)
@@ -26,32 +30,11 @@ class Traced:
 
 def backbone(spec: AudioSpec | VideoSpec | TextSpec) -> Traced:
     """What the backbone graph of `spec` takes and gives."""
-    if isinstance(spec, AudioSpec):
-        return Traced(
-            Signature(
-                {"waveform": (BATCH, spec.sample_rate * TIME)},
-                {"features": ("batch", "time", spec.feature_dim)},
-            ),
-            {"waveform": torch.zeros(_BATCH, _TIME * spec.sample_rate)},
-        )
-    if isinstance(spec, VideoSpec):
-        frame = (spec.frames_per_segment, spec.height, spec.width, 3)
-        return Traced(
-            Signature(
-                {"frames": (BATCH, TIME, *[FIXED] * len(frame))},
-                {"features": ("batch", "time", *feature_shape(spec))},
-            ),
-            {"frames": torch.zeros(_BATCH, _TIME, *frame, dtype=torch.uint8)},
-        )
+    inputs = backbone_inputs(spec, TimeGrid())
+    features: dict[str, tuple[int | str, ...]] = {"features": ("batch", "time", *feature_shape(spec))}
     return Traced(
-        Signature(
-            {"input_ids": (BATCH, TOKENS), "slots": (BATCH, TIME, TOKENS)},
-            {"features": ("batch", "time", spec.feature_dim)},
-        ),
-        {
-            "input_ids": torch.zeros(_BATCH, _TOKENS, dtype=torch.int64),
-            "slots": torch.zeros(_BATCH, _TIME, _TOKENS),
-        },
+        Signature({tensor.name: tuple(map(_dim, tensor.shape)) for tensor in inputs}, features),
+        {tensor.name: _zeros(tensor) for tensor in inputs},
     )
 
 
@@ -64,12 +47,17 @@ def codes(spec: AudioSpec | VideoSpec | TextSpec, levels: int, kept: int, clip_c
         Signature(
             {"features": (BATCH, time, *[FIXED] * len(shape))}, codes_outputs(levels, kept, clip_codes)
         ),
-        {"features": torch.rand(_BATCH, _TIME, *shape)},
+        {"features": torch.rand(_SIZES["batch"], _SIZES["time"], *shape)},
     )
 
 
-def feature_shape(spec: AudioSpec | VideoSpec | TextSpec) -> tuple[int, ...]:
-    """Shape of the features of one segment."""
-    if isinstance(spec, VideoSpec) and spec.grid is not None:
-        return spec.grid, spec.grid, spec.feature_dim
-    return (spec.feature_dim,)
+def _dim(axis: int | str) -> Any:
+    """What the exporter calls an axis of a `TensorSpec`."""
+    if isinstance(axis, int):
+        return FIXED
+    times, _, name = axis.rpartition("*")
+    return int(times) * _DIMS[name] if times else _DIMS[name]
+
+
+def _zeros(tensor: TensorSpec) -> Tensor:
+    return torch.zeros(tensor.sized(**_SIZES), dtype=getattr(torch, tensor.dtype))

@@ -16,10 +16,15 @@ def triton(
     max_batch: Annotated[
         int, typer.Option(help="Windows in one run of a graph, at most; of large pictures fewer.", min=1)
     ] = 8,
-    version: Annotated[int, typer.Option(help="Number of this version of the models.", min=1)] = 1,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of this version of the models.  \\[default: the next, if it is new]", min=1
+        ),
+    ] = None,
 ) -> None:
     """Write a bundle as a model repository of Triton Inference Server, an ensemble for each modality."""
-    from export.triton import write_repository
+    from export.repository import write_repository
     from tessera.hub import open_bundle
 
     for name in write_repository(open_bundle(bundle), out, max_batch=max_batch, version=version):

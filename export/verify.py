@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from export.graphs import CodesGraph
+from export.settings import SEGMENTS_COMPARED
 from tessera.comparison import CLIP, Outputs, largest_difference
 from tessera.errors import TrainingError
 from tessera.features import run_backbone
@@ -35,7 +36,6 @@ HALF_AGREEMENT = 0.95
 HALF_TOLERANCE = 2e-2
 """As `TOLERANCE`, for features of a backbone whose weights are of half precision."""
 
-SEGMENTS_COMPARED = 20_480
 SHAPES = ((1, 1), (1, 10), (2, 7), (3, 1), (8, 10), (17, 3))
 """Batch and time of the first random features; all others come in batches of `_BULK`."""
 

@@ -30,6 +30,7 @@ from tessera.manifest import (
     VideoSpec,
 )
 from tessera.onnx_header import OnnxHeader
+from tessera.signatures import require_signatures
 
 __all__ = [
     "CODEBOOK",
@@ -75,15 +76,13 @@ class Bundle:
         """Read and verify the manifest of `folder`, and the hash and the signature of each file it names.
 
         Raises:
-            BundleError: no bundle here, another schema version, or a file that is not the one of the manifest.
+            BundleError: no bundle here, another schema version, a manifest that contradicts itself, or a file that is
+                not the one of the manifest.
         """
         root = Path(folder)
-        if (root / MANIFEST).is_symlink():
-            raise BundleError(f"{MANIFEST} is a link; a bundle holds plain files")
-        try:
-            raw = (root / MANIFEST).read_bytes()
-        except OSError:
-            raise BundleError(f"'{root}' is not a bundle: it has no readable {MANIFEST}") from None
+        raw = _plain_file(root / MANIFEST)
+        if raw is None:
+            raise BundleError(f"'{root}' is not a bundle: it has no readable {MANIFEST}")
         bundle = cls(root, parse_manifest(raw), f"sha256:{sha256_of(raw)}")
         bundle.verify()
         return bundle
@@ -92,13 +91,14 @@ class Bundle:
         """Check each file against the manifest.
 
         Raises:
-            BundleError: a file is missing, changed, a link or outside the folder, or a graph is of another signature
-                or another bundle, or wants data from another file.
+            BundleError: a file is missing, changed or a link, or a graph is of another signature or another bundle, or
+                wants data from another file, or the codebook is of another shape.
         """
         for name, graph in self.manifest.graphs.items():
             self._require_stated(name, graph, self._read(graph.file, graph.sha256))
         for name, digest in self.manifest.files.items():
             self._read(name, digest)
+        self._require_tables(self._tables())
 
     def graph(self, name: str) -> bytes:
         """The bytes of graph `name` (`audio.backbone`, `text.codes` ...), hash checked."""
@@ -111,25 +111,28 @@ class Bundle:
 
     @cached_property
     def codebook(self) -> tuple[NDArray[np.float32], ...]:
-        """The codebook cut to the kept channels, one array [size, kept] per level.
+        """The codebook cut to the kept channels, one array [size, kept] per level."""
+        tables = zip(self._tables(), self.manifest.codebook_sizes, self.manifest.kept_channels, strict=True)
+        return tuple(np.ascontiguousarray(table[:size, list(kept)]) for table, size, kept in tables)
 
-        Raises:
-            BundleError: the file does not hold the arrays that the manifest promises.
-        """
-        manifest = self.manifest
+    def _tables(self) -> NDArray[np.float32]:
+        """All channels of the codebook: [levels, largest size, dim], zeros behind the codes of a smaller level."""
+        if CODEBOOK not in self.manifest.files:
+            raise BundleError(f"the manifest names no {CODEBOOK}")
         try:
-            full = load_safetensors(self.file(CODEBOOK))["codebook"]
+            tables: NDArray[np.float32] = load_safetensors(self.file(CODEBOOK))["codebook"]
         except (KeyError, SafetensorError):
             raise BundleError(f"{CODEBOOK} holds no readable 'codebook'") from None
-        expected = (manifest.levels, max(manifest.codebook_sizes), manifest.dim)
-        if full.shape != expected:
-            raise BundleError(f"{CODEBOOK} has shape {full.shape}, the manifest promises {expected}")
-        return tuple(
-            np.ascontiguousarray(full[level, :size][:, list(kept)], dtype=np.float32)
-            for level, (size, kept) in enumerate(
-                zip(manifest.codebook_sizes, manifest.kept_channels, strict=True)
-            )
-        )
+        return tables
+
+    def _require_tables(self, tables: NDArray[np.float32]) -> None:
+        sizes, dim = self.manifest.codebook_sizes, self.manifest.dim
+        expected = (self.manifest.levels, max(sizes), dim)
+        if tables.shape != expected or tables.dtype != np.float32:
+            found = f"{tables.dtype} of shape {tables.shape}"
+            raise BundleError(f"{CODEBOOK} holds {found}, the manifest promises float32 of {expected}")
+        if any(table[size:].any() for table, size in zip(tables, sizes, strict=True)):
+            raise BundleError(f"{CODEBOOK} holds more codes than the manifest promises, {list(sizes)}")
 
     def _require_stated(self, name: str, graph: GraphSpec, data: bytes) -> None:
         """Raise a BundleError unless the ONNX file `data` is what the manifest says of graph `name`."""
@@ -148,18 +151,22 @@ class Bundle:
             )
 
     def _read(self, name: str, digest: str) -> bytes:
-        if Path(name).name != name:
-            raise BundleError(f"the manifest names '{name}', which is not a plain file name")
-        path = self.folder / name
-        if path.is_symlink():
-            raise BundleError(f"{name} is a link; a bundle holds plain files")
-        try:
-            data = path.read_bytes()
-        except OSError:
-            raise BundleError(f"{name} is missing or unreadable") from None
+        data = _plain_file(self.folder / name)
+        if data is None:
+            raise BundleError(f"{name} is missing or unreadable")
         if sha256_of(data) != digest:
             raise BundleError(f"{name} has changed since the export: its hash is not the manifest's")
         return data
+
+
+def _plain_file(path: Path) -> bytes | None:
+    """What is in a file; None where there is none, or it cannot be read. A pipe would be waited for without an end."""
+    if path.is_symlink():
+        raise BundleError(f"{path.name} is a link; a bundle holds plain files")
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
 
 
 def graph_metadata(
@@ -178,10 +185,10 @@ def parse_manifest(raw: bytes) -> Manifest:
     """The manifest in the file `raw`.
 
     Raises:
-        BundleError: it is not one, or of another schema version.
+        BundleError: it is not one, of another schema version, or its parts contradict each other.
     """
     try:
-        return Manifest.model_validate_json(raw)
+        manifest = Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
@@ -189,3 +196,5 @@ def parse_manifest(raw: bytes) -> Manifest:
         raise BundleError(
             f"{MANIFEST} is not of schema version 1 to {SCHEMA_VERSION}: {where}: {message}"
         ) from None
+    require_signatures(manifest)
+    return manifest

@@ -18,7 +18,7 @@ from typing import Self
 from tessera.bundle import DEMO, MANIFEST, Bundle, parse_manifest
 from tessera.errors import BundleError, HubError
 from tessera.manifest import Manifest
-from tessera.replacement import new_bundle
+from tessera.replacement import new_bundle, require_place
 
 SCHEME = "hf://"
 _REFERENCE = re.compile(rf"{SCHEME}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<revision>.+))?")
@@ -36,6 +36,7 @@ def pull(repo: str, out: str | os.PathLike[str], revision: str | None = None) ->
         BundleError: it is no whole bundle, or `out` holds something else. `out` is then as before.
     """
     out = Path(out)
+    require_place(out)
     _Snapshot.open(repo, revision).copy_to(out)
     return Bundle.load(out)
 
@@ -85,17 +86,20 @@ def open_bundle(reference: str | os.PathLike[str] | None = None) -> Bundle:
     if isinstance(reference, str) and reference.startswith(SCHEME):
         if find_spec("huggingface_hub") is None:
             raise HubError(f"'{reference}' needs more packages: pip install 'tessera[hub]'")
-        reference = fetch(reference)
+        return fetch(reference)
     return Bundle.load(reference or DEMO)
 
 
-def fetch(reference: str) -> Path:
-    """The folder of the bundle `hf://owner/name@revision`; kept beside the hub's cache, a folder a commit.
+def fetch(reference: str) -> Bundle:
+    """The bundle `hf://owner/name@revision`; kept beside the hub's cache, a folder a commit.
+
+    Where several processes want the same one, one of them copies it. A copy that has been damaged is made again.
 
     Raises:
         HubError: it is no such reference, or the hub does not have it or cannot be reached.
         BundleError: it is no whole bundle.
     """
+    from filelock import FileLock
     from huggingface_hub import cached_assets_path
 
     match = _REFERENCE.fullmatch(reference)
@@ -103,9 +107,21 @@ def fetch(reference: str) -> Path:
         raise HubError(f"'{reference}' is not of the form {SCHEME}owner/name or {SCHEME}owner/name@revision")
     snapshot = _Snapshot.open(match["repo"], match["revision"])
     folder = cached_assets_path("tessera", namespace=match["repo"], subfolder=snapshot.commit)
-    if not (folder / MANIFEST).exists():
+    if (bundle := _whole(folder)) is not None:
+        return bundle
+    with FileLock(folder.with_suffix(".lock")):
+        if (bundle := _whole(folder)) is not None:
+            return bundle
+        shutil.rmtree(folder, ignore_errors=True)
         snapshot.copy_to(folder)
-    return folder
+    return Bundle.load(folder)
+
+
+def _whole(folder: Path) -> Bundle | None:
+    try:
+        return Bundle.load(folder)
+    except BundleError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -135,11 +151,7 @@ class _Snapshot:
 
 
 def _named_files(manifest: Manifest) -> list[str]:
-    names = [*(graph.file for graph in manifest.graphs.values()), *manifest.files]
-    for name in names:
-        if Path(name).name != name:
-            raise BundleError(f"the manifest names '{name}', which is not a plain file name")
-    return names
+    return [*(graph.file for graph in manifest.graphs.values()), *manifest.files]
 
 
 def _download(repo: str, name: str, revision: str | None) -> Path:

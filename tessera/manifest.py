@@ -10,17 +10,24 @@ zero vectors, and gives codes of the words alone.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tessera.windows import MODALITIES, Modality
 
+Positive = Annotated[int, Field(ge=1)]
+
 Precision = Literal["fp32", "fp16"]
 """What encoders compute in, and backbones keep their weights in; distances and codes are always decided in fp32."""
 
 SCHEMA_VERSION: Literal[2] = 2
 """What is written; version 1, which says less, is read too."""
+
+# No folder, no hidden file, nothing that a shell or a file system takes for more than a name.
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class _Part(BaseModel):
@@ -33,6 +40,15 @@ class TensorSpec(_Part):
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    def sized(self, **axes: int) -> tuple[int, ...]:
+        """The shape where the dynamic axes have these sizes; an axis `16000*time` is a multiple of one."""
+        return tuple(axis if isinstance(axis, int) else _size(axis, axes) for axis in self.shape)
+
+
+def _size(axis: str, axes: Mapping[str, int]) -> int:
+    times, _, name = axis.rpartition("*")
+    return int(times or 1) * axes[name]
 
 
 class GraphSpec(_Part):
@@ -47,9 +63,17 @@ class GraphSpec(_Part):
 class TimeGrid(_Part):
     """How a clip is cut. A remainder below `min_tail_sec` is dropped (codecs pad), a longer one fills a segment."""
 
-    hop_sec: float = 1.0
-    window_segments: int = 10
-    min_tail_sec: float = 0.25
+    hop_sec: Annotated[float, Field(gt=0, le=3600)] = 1.0
+    window_segments: Annotated[int, Field(ge=1, le=4096)] = 10
+    min_tail_sec: Annotated[float, Field(gt=0)] = 0.25
+
+    @model_validator(mode="after")
+    def _a_tail_is_part_of_a_segment(self) -> Self:
+        if self.min_tail_sec > self.hop_sec:
+            raise ValueError(
+                f"a tail of {self.min_tail_sec:g} s is more than a segment of {self.hop_sec:g} s"
+            )
+        return self
 
     def segments(self, duration_sec: float) -> int:
         """Segments of a clip of `duration_sec` > 0 seconds; at least one."""
@@ -62,8 +86,8 @@ class AudioSpec(_Part):
     """The waveform an audio backbone takes: mono float32 in [-1, 1]."""
 
     backbone: str
-    sample_rate: int
-    feature_dim: int
+    sample_rate: Positive
+    feature_dim: Positive
 
 
 class VideoSpec(_Part):
@@ -73,11 +97,11 @@ class VideoSpec(_Part):
     """
 
     backbone: str
-    frames_per_segment: int
-    height: int
-    width: int
-    grid: int | None
-    feature_dim: int
+    frames_per_segment: Positive
+    height: Positive
+    width: Positive
+    grid: Positive | None
+    feature_dim: Positive
 
 
 class TextSpec(_Part):
@@ -88,8 +112,8 @@ class TextSpec(_Part):
     """
 
     backbone: str
-    feature_dim: int
-    slots: int | None = None
+    feature_dim: Positive
+    slots: Positive | None = None
     words: str | None = None
 
 
@@ -181,9 +205,9 @@ class Manifest(_Part):
     schema_version: Literal[1, 2]
     name: str
     family: str
-    levels: int
-    codebook_sizes: tuple[int, ...]
-    dim: int
+    levels: Positive
+    codebook_sizes: tuple[Positive, ...]
+    dim: Positive
     kept_channels: tuple[tuple[int, ...], ...]
     clip_codes: bool
     time_grid: TimeGrid
@@ -220,29 +244,20 @@ class Manifest(_Part):
         return self
 
     @model_validator(mode="after")
-    def _graphs_are_complete(self) -> Self:
+    def _modalities_are_complete(self) -> Self:
         expected = {f"{m}.{part}" for m in self.modalities for part in ("backbone", "codes")}
         if self.graphs.keys() != expected:
             raise ValueError(f"graphs are {sorted(self.graphs)}, expected {sorted(expected)}")
-        for modality in self.modalities:
-            found = {t.name: t.shape for t in self.graphs[f"{modality}.codes"].outputs}
-            if found != codes_outputs(self.levels, self.kept_total, self.clip_codes):
-                raise ValueError(f"the outputs of {modality}.codes are not those of the model")
+        if self.parity.keys() != set(self.modalities):
+            raise ValueError(f"parity is of {sorted(self.parity)}, expected {sorted(self.modalities)}")
+        slots = None if self.text is None else self.text.slots
+        if slots is not None and slots < self.time_grid.window_segments:
+            raise ValueError(f"windows of {self.time_grid.window_segments} words do not fit {slots} slots")
         return self
 
-
-def codes_outputs(levels: int, kept: int, clip_codes: bool) -> dict[str, tuple[int | str, ...]]:
-    """The outputs of a codes graph with `levels` codes a position and `kept` channels of an embedding, axis by axis."""
-    segment: dict[str, tuple[int | str, ...]] = {
-        "codes": ("batch", "time", levels),
-        "margins": ("batch", "time", levels),
-        "embeddings": ("batch", "time", kept),
-        "latents": ("batch", "time", kept),
-    }
-    clip: dict[str, tuple[int | str, ...]] = {
-        "clip_code": ("batch", levels),
-        "clip_margin": ("batch", levels),
-        "clip_embedding": ("batch", kept),
-        "clip_latent": ("batch", kept),
-    }
-    return segment | (clip if clip_codes else {})
+    @model_validator(mode="after")
+    def _files_have_plain_names(self) -> Self:
+        for name in (*(graph.file for graph in self.graphs.values()), *self.files):
+            if not _FILE_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not a plain file name")
+        return self

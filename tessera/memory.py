@@ -25,7 +25,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 def peak_memory_mb(file: Path, inputs: tuple[TensorSpec, ...]) -> float | None:
     """Megabytes that loading the graph in `file` and running a window of ten segments add; None where it cannot run."""
-    shapes = {spec.name: (spec.dtype, [_size(axis) for axis in spec.shape]) for spec in inputs}
+    shapes = {spec.name: (spec.dtype, spec.sized(**_WINDOW)) for spec in inputs}
     done = subprocess.run(
         [sys.executable, "-m", "tessera.memory"],
         input=json.dumps({"file": str(file), "inputs": shapes}),
@@ -34,14 +34,6 @@ def peak_memory_mb(file: Path, inputs: tuple[TensorSpec, ...]) -> float | None:
         check=False,
     )
     return round(float(done.stdout), 1) if done.returncode == 0 else None
-
-
-def _size(axis: int | str) -> int:
-    """A size, a named axis, or a multiple of one as in `16000*time`."""
-    if isinstance(axis, int):
-        return axis
-    times, _, name = axis.rpartition("*")
-    return int(times or 1) * _WINDOW[name]
 
 
 def _measure(file: str, inputs: Mapping[str, tuple[str, list[int]]]) -> float:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from export.bundle import ExportSettings, export_bundle
+from export.bundle import export_bundle
+from export.settings import ExportSettings
 from export.source import open_source
 from training.config import Recipe
 from training.data.features import FeatureSet

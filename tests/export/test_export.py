@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.bundle import ExportSettings, export_bundle
+from export.bundle import export_bundle
 from export.commands import export
 from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
+from export.revision import code_revision
+from export.scores import read_scores
+from export.settings import ExportSettings
 from export.source import open_source
 from export.verify import EPSILON, SHAPES, verify_backbone
 from tessera import Bundle, Tokenizer
@@ -141,6 +146,83 @@ def test_scores_of_another_model_are_not_put_on_the_card(tiny_run: Path, tmp_pat
         export_bundle(open_source(tiny_run, [16]), tmp_path / "out", ExportSettings(scores=scores), QUIET)
 
 
+def test_scores_that_are_none_are_told_of_first(tmp_path: Path) -> None:
+    """Before the checkpoint is looked for, which is not there."""
+    interval = {"mean": 0.5, "half_width": None}
+    shared = {"seeds": [0], "kept_channels": 16, "toc_lambda": 0.3}
+    probe = {
+        "clips": {"fit": 8, "test": 8},
+        "chance": 0.25,
+        "directions": {"audio -> text": interval},
+        "mean": interval,
+        "within": {"audio": interval},
+        "codebook": {"audio": {"size": 16, "used": 3, "perplexity": 2.0}},
+        "agreement": {"audio and text": 0.5},
+    }
+    path = tmp_path / "scores.json"
+    for whole in (shared, {**shared, **probe, "tasks": {}}):
+        path.write_text(json.dumps(whole))
+        assert read_scores(path) == whole
+    wrong: list[object] = [
+        [],
+        3,
+        None,
+        {**shared, "seeds": 3},
+        {**shared, "seeds": []},
+        {**shared, "seeds": ["0"]},
+    ]
+    wrong += [{**shared, **probe, name: None} for name in probe]
+    for document in wrong:
+        path.write_text(json.dumps(document))
+        with pytest.raises(TrainingError, match=r"scores\.json' is no") as refused:
+            export(tmp_path / "nowhere", tmp_path / "out", scores=path)
+        assert "\n" not in str(refused.value)
+    path.write_text("{")
+    with pytest.raises(TrainingError, match="not a file of scores that can be read"):
+        read_scores(path)
+
+
+def test_a_place_that_is_taken_is_told_of_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("important")
+    with pytest.raises(BundleError, match="is a file; a bundle is a folder"):
+        export(tmp_path / "nowhere", tmp_path / "file")
+
+
+def test_a_repository_that_cannot_take_the_models_is_told_of_first(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "models" / "tiny-audio").mkdir(parents=True)
+    (tmp_path / "models" / "tiny-audio" / "config.pbtxt").write_text('platform: "tensorrt_plan"\n')
+    with pytest.raises(BundleError, match="has a model 'tiny-audio' that is not of a bundle"):
+        export(tiny_run, tmp_path / "out", triton=tmp_path / "models")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_licence_of_weights_that_are_not_ours_is_not_known(
+    bundle_dir: Path, tiny_run: Path, tmp_path: Path
+) -> None:
+    assert Bundle.load(bundle_dir).manifest.licence == "Apache-2.0"
+    copy, own = changed_recipe(tiny_run, tmp_path, data={}), open_source(tiny_run)
+    source = open_source(copy, backbones=own.backbones)
+    assert export_bundle(source, tmp_path / "out", QUICK, QUIET).manifest.licence == "unknown"
+
+
+def test_the_code_that_made_a_bundle_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not that of the repository of a user, in which the command is run or the package is installed."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    commit = ["git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "--allow-empty", "-m", "c"]
+    subprocess.run(commit, check=True, cwd=tmp_path)
+    theirs = subprocess.run(
+        ["git", "describe", "--always"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    here = code_revision()
+    monkeypatch.chdir(tmp_path)
+    assert code_revision() == here != theirs.stdout.strip()
+    (tmp_path / "lib").mkdir()
+    monkeypatch.setattr("export.revision._HOME", tmp_path / "lib")
+    assert code_revision() == f"tessera {version('tessera')}"
+    monkeypatch.setattr("export.revision._HOME", tmp_path)
+    assert code_revision() == theirs.stdout.strip()
+
+
 def test_a_backbone_that_is_missing_is_asked_for(tiny_run: Path, tmp_path: Path) -> None:
     copy = changed_recipe(tiny_run, tmp_path, data={"store": "stores/ave"})
     with pytest.raises(TrainingError, match=r"needs its backbone for audio.*give --backbone audio="):
@@ -164,7 +246,8 @@ def test_a_checkpoint_or_a_released_file(tiny_run: Path, tmp_path: Path, both: b
 
 def test_a_released_file_is_imported_and_asks_for_its_backbones(tmp_path: Path) -> None:
     path = files.write(tmp_path / "released.pt", files.released("dcid-at"))
-    with pytest.raises(TrainingError, match="needs its backbone for audio"):
+    asked = "needs its backbone for audio.* takes as --vggish vggish-10086976.pth"
+    with pytest.raises(TrainingError, match=asked):
         export(None, tmp_path / "out", released=path)
     assert not (tmp_path / "out").exists()
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from export.bundle import export_bundle
 from export.source import open_source
@@ -35,6 +37,20 @@ def test_it_is_labelled_and_smaller(bundles: dict[str, Bundle]) -> None:
     assert "precision | fp16" in (half.folder / "README.md").read_text()
     assert size(half, "text.backbone") < 0.6 * size(whole, "text.backbone")
     assert size(half, "text.codes") < 0.8 * size(whole, "text.codes")
+
+
+def test_the_front_end_is_as_it_was(bundles: dict[str, Bundle]) -> None:
+    """The classic backbone for audio is a front end and nothing else."""
+    whole, half = (
+        {
+            tensor.name: numpy_helper.to_array(tensor)
+            for tensor in onnx.load_model_from_string(data).graph.initializer
+        }
+        for data in (bundle.graph("audio.backbone") for bundle in bundles.values())
+    )
+    assert {name for name in whole if name.startswith("log_mel.")} == {"log_mel.kernels", "log_mel.mel"}
+    assert whole.keys() == half.keys()
+    assert all(np.array_equal(whole[name], half[name]) for name in whole)
 
 
 def test_its_agreement_is_measured(bundles: dict[str, Bundle]) -> None:

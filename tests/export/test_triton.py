@@ -16,8 +16,10 @@ import pytest
 from google.protobuf.text_format import ParseError
 from onnxruntime import InferenceSession
 
+from export import repository as repository_module
 from export.pbtxt import Word, text_format
-from export.triton import windows_at_once, write_repository
+from export.repository import write_repository
+from export.triton import windows_at_once
 from tessera import Bundle, Tokenizer
 from tessera.bundle import DEMO, MANIFEST, TensorSpec
 from tessera.errors import BundleError
@@ -211,8 +213,75 @@ def test_a_version_never_changes(bundle: Bundle, other_bundle: Bundle, tmp_path:
     with pytest.raises(
         BundleError, match="another version 1 of 'fcid-demo-audio'; choose the next --version"
     ):
-        write_repository(other_bundle, out)
+        write_repository(other_bundle, out, version=1)
     assert contents(out) == before
+
+
+def versions_of(repository: Path) -> set[tuple[int, ...]]:
+    configs = (config(repository, folder.name) for folder in repository.iterdir())
+    return {tuple(parsed.version_policy.specific.versions) for parsed in configs}
+
+
+def test_another_bundle_becomes_the_next_version(
+    bundle: Bundle, other_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "models"
+    for written, version in ((bundle, 1), (other_bundle, 2), (other_bundle, 2), (bundle, 3)):
+        write_repository(written, out)
+        assert versions_of(out) == {(version,)}
+    write_repository(other_bundle, out, version=2)
+    assert versions_of(out) == {(2,)}
+
+
+def test_what_was_broken_off_is_written_to_its_end(
+    bundle: Bundle, other_bundle: Bundle, tmp_path: Path
+) -> None:
+    out = tmp_path / "models"
+    write_repository(bundle, out)
+    (out / "fcid-demo-audio-codes" / "2").mkdir()
+    (out / "fcid-demo-audio-codes" / "2" / "model.onnx").write_bytes(other_bundle.graph("audio.codes"))
+    write_repository(other_bundle, out)
+    assert versions_of(out) == {(2,)}
+    assert (out / "fcid-demo-text" / "2" / MANIFEST).exists()
+
+
+def test_at_every_moment_ensembles_name_versions_that_are_served(
+    bundle: Bundle, other_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "models", set()
+    write_repository(bundle, out)
+    whole = repository_module.write_whole
+
+    def watched(path: Path, data: bytes) -> None:
+        whole(path, data)
+        for name in names_of("ensembles"):
+            for step in config(out, name).ensemble_scheduling.step:
+                served = config(out, step.model_name).version_policy.specific.versions
+                assert step.model_version in served
+                assert all((out / step.model_name / str(v) / "model.onnx").exists() for v in served)
+                seen.add((step.model_version, tuple(served)))
+
+    monkeypatch.setattr(repository_module, "write_whole", watched)
+    write_repository(other_bundle, out)
+    assert seen == {(1, (1,)), (1, (1, 2)), (2, (1, 2)), (2, (2,))}
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        write_repository(bundle, tmp_path / "models")
+    assert contents(tmp_path / "models") == {}
+
+
+def test_a_file_in_the_place_of_the_repository(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("important")
+    with pytest.raises(BundleError, match="is a file; a model repository is a folder"):
+        write_repository(bundle, tmp_path / "models")
 
 
 def test_the_next_version_lies_beside_the_first_and_is_the_one_served(
@@ -250,26 +319,6 @@ def test_the_models_of_others_are_not_touched(bundle: Bundle, tmp_path: Path) ->
 def test_a_name_that_triton_takes(bundle: Bundle, tmp_path: Path, name: str, model: str) -> None:
     named = replace(bundle, manifest=bundle.manifest.model_copy(update={"name": name}))
     assert model in write_repository(named, tmp_path / "models")
-
-
-def test_a_graph_that_is_not_as_the_manifest_says(bundle: Bundle, tmp_path: Path) -> None:
-    graphs = bundle.manifest.graphs
-    codes = graphs["audio.codes"]
-    stated = codes.model_copy(update={"outputs": codes.outputs[::-1]})
-    manifest = bundle.manifest.model_copy(update={"graphs": {**graphs, "audio.codes": stated}})
-    with pytest.raises(BundleError, match=r"audio\.codes\.onnx has other inputs or outputs"):
-        write_repository(replace(bundle, manifest=manifest), tmp_path / "models")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_graphs_that_do_not_fit_together(bundle: Bundle, tmp_path: Path) -> None:
-    graphs = bundle.manifest.graphs
-    manifest = bundle.manifest.model_copy(update={"graphs": {**graphs, "audio.codes": graphs["video.codes"]}})
-    with pytest.raises(
-        BundleError, match="the audio backbone does not give what the audio codes graph takes"
-    ):
-        write_repository(replace(bundle, manifest=manifest), tmp_path / "models")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_needs_no_torch(tmp_path: Path) -> None:

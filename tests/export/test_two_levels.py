@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from export.proof import prove
 from export.source import open_source
 from export.verify import EPSILON
 from tessera import Bundle, Tokenizer
-from tessera.errors import TrainingError
+from tessera.bundle import MANIFEST
+from tessera.errors import BundleError, TrainingError
 from tests.export.worlds import CODES, DIM, random_checkpoint, recipe_of
 from tests.service.running import running_server
 from tests.tiny import QUICK, QUIET
@@ -51,6 +53,14 @@ def test_the_manifest_has_two_codebooks(bundle: Bundle, checkpoint: Path) -> Non
     assert manifest.video is not None
     assert manifest.video.grid == 7
     assert not manifest.clip_codes
+
+
+def test_a_manifest_that_hides_codes_of_a_level_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.folder, tmp_path / "bundle"))
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**manifest, "codebook_sizes": [CODES, CODES - 1]}))
+    with pytest.raises(BundleError, match=r"holds more codes than the manifest promises, \[24, 23\]"):
+        Bundle.load(folder)
 
 
 def test_features_get_the_codes_of_the_model(bundle: Bundle, checkpoint: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from tessera.bundle import CODEBOOK, MANIFEST, Bundle, TimeGrid, sha256_of
 from tessera.errors import BundleError
@@ -61,10 +62,21 @@ def test_a_link_is_refused(bundle_copy: Path) -> None:
         Bundle.load(bundle_copy)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "sub/file"])
-def test_a_name_that_leaves_the_folder_is_refused(bundle_copy: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name",
+    ["../secret", "/etc/passwd", "sub/file", "..", ".", "", "nul\0", ".hidden", "two\nlines", "x" * 200],
+)
+def test_a_name_that_is_more_than_a_name_is_refused(bundle_copy: Path, name: str) -> None:
     edit_manifest(bundle_copy, files={name: "0" * 64})
     with pytest.raises(BundleError, match="not a plain file name"):
+        Bundle.load(bundle_copy)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", MANIFEST])
+def test_a_pipe_is_not_waited_for(bundle_copy: Path, name: str) -> None:
+    (bundle_copy / name).unlink()
+    os.mkfifo(bundle_copy / name)
+    with pytest.raises(BundleError, match="readable"):
         Bundle.load(bundle_copy)
 
 
@@ -75,13 +87,35 @@ def test_another_schema_is_refused(bundle_copy: Path, changes: dict[str, object]
         Bundle.load(bundle_copy)
 
 
-def test_a_codebook_of_another_shape_is_refused(bundle_copy: Path) -> None:
-    save_file({"codebook": np.zeros((1, 2, 3), np.float32)}, bundle_copy / CODEBOOK)
+def replace_codebook(folder: Path, data: bytes) -> None:
+    (folder / CODEBOOK).write_bytes(data)
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    edit_manifest(folder, files={**files, CODEBOOK: sha256_of(data)})
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"), [((1, 2, 3), "float32"), ((1, 15, 32), "float32"), ((1, 16, 32), "float16")]
+)
+def test_a_codebook_of_another_shape_is_refused(
+    bundle_copy: Path, shape: tuple[int, ...], dtype: str
+) -> None:
+    replace_codebook(bundle_copy, save({"codebook": np.zeros(shape, dtype)}))
+    with pytest.raises(BundleError, match=r"the manifest promises float32 of \(1, 16, 32\)"):
+        Bundle.load(bundle_copy)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 64, save({"table": np.zeros((1, 16, 32), np.float32)})])
+def test_a_file_that_is_no_codebook_is_refused(bundle_copy: Path, data: bytes) -> None:
+    replace_codebook(bundle_copy, data)
+    with pytest.raises(BundleError, match="holds no readable 'codebook'"):
+        Bundle.load(bundle_copy)
+
+
+def test_a_bundle_without_a_codebook_is_refused(bundle_copy: Path) -> None:
     files = json.loads((bundle_copy / MANIFEST).read_text())["files"]
-    edit_manifest(bundle_copy, files={**files, CODEBOOK: sha256_of((bundle_copy / CODEBOOK).read_bytes())})
-    bundle = Bundle.load(bundle_copy)
-    with pytest.raises(BundleError, match="the manifest promises"):
-        _ = bundle.codebook
+    edit_manifest(bundle_copy, files={name: files[name] for name in files.keys() - {CODEBOOK}})
+    with pytest.raises(BundleError, match=f"names no {CODEBOOK}"):
+        Bundle.load(bundle_copy)
 
 
 @given(st.floats(0.001, 10_000))

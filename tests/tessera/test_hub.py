@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,7 +137,10 @@ def damage(snapshot: Path, how: str) -> None:
             "'owner/bell' is not whole in the local cache, and the hub is switched off or not reached",
         ),
         ("leaving", "audio.codes.onnx is a link that leaves the cache of its repository"),
-        ("escaping", "the manifest names '../escaped', which is not a plain file name"),
+        (
+            "escaping",
+            "manifest.json is not of schema version 1 to 2: the document: '../escaped' is not a plain file name",
+        ),
         ("no manifest", "manifest.json is not of schema version"),
     ],
 )
@@ -168,7 +172,66 @@ def test_a_tokenizer_opens_what_is_on_the_hub(cache: Cache) -> None:
     done = run(["-c", program], HF_HOME=str(cache.home), HF_HUB_OFFLINE="1")
     codes = str(Tokenizer.load().encode_text(TEXT).codes.tolist())
     assert done.stdout.splitlines() == [codes, codes], done.stderr
-    assert [path.name for path in (cache.home / "assets").glob("tessera/*/*")] == [COMMIT]
+    assert [path.name for path in (cache.home / "assets").glob("tessera/*/*/")] == [COMMIT]
+
+
+# The first and the second argument are files: this process is ready, and all may go.
+OPENS_BUNDLES = """
+import sys, time
+from pathlib import Path
+from tessera.hub import open_bundle
+Path(sys.argv[1]).touch()
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.001)
+print([(open_bundle(reference).folder / "manifest.json").stat().st_ino for reference in sys.argv[3:]])
+"""
+
+
+def test_of_two_processes_that_want_the_same_bundle_one_copies_it(cache: Cache, tmp_path: Path) -> None:
+    """What one has opened is never taken away by the other: both see the same files, and those stay."""
+    commits = [f"{number:040x}" for number in range(8)]
+    for commit in commits:
+        cache.add(commit, DEMO)
+    go, ready = tmp_path / "go", [tmp_path / "one", tmp_path / "other"]
+    environment = {**os.environ, "HF_HOME": str(cache.home), "HF_HUB_OFFLINE": "1"}
+    references = [f"hf://owner/bell@{commit}" for commit in commits]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPENS_BUNDLES, path, go, *references],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for path in ready
+    ]
+    while not all(path.exists() for path in ready):
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+    go.touch()
+    told = [process.communicate(timeout=900) for process in processes]
+    assert all(process.returncode == 0 for process in processes), told
+    folders = sorted((cache.home / "assets").glob("tessera/*/*/"))
+    assert [folder.name for folder in folders] == commits
+    files = [(folder / MANIFEST).stat().st_ino for folder in folders]
+    assert [said for said, _ in told] == [f"{files}\n"] * 2
+
+
+@pytest.mark.parametrize("name", ["audio.codes.onnx", MANIFEST])
+def test_a_damaged_copy_is_made_again(cache: Cache, name: str) -> None:
+    cache.add(COMMIT, DEMO)
+    program = ["-c", "from tessera.hub import open_bundle; print(open_bundle('hf://owner/bell').folder)"]
+    environment = {"HF_HOME": str(cache.home), "HF_HUB_OFFLINE": "1"}
+    folder = Path(run(program, **environment).stdout.strip())
+    (folder / name).unlink()
+    assert Path(run(program, **environment).stdout.strip()) == folder
+    assert Bundle.load(folder).revision == Bundle.load(DEMO).revision
+
+
+def test_a_file_in_the_place_of_the_bundle_is_told_of_first(cache: Cache, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("important")
+    assert pull_offline(cache, tmp_path / "out").endswith("out' is a file; a bundle is a folder\n")
+    assert (tmp_path / "out").read_text() == "important"
 
 
 def test_every_command_that_reads_a_bundle_takes_a_reference(cache: Cache) -> None:

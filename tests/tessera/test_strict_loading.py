@@ -97,10 +97,32 @@ def test_a_file_that_is_no_graph(bundle_copy: Path) -> None:
         (lambda m: m.update(levels=2), "contradict each other"),
         (lambda m: m.update(kept_channels=[[3, 3]]), "ascending order"),
         (lambda m: m.update(kept_channels=[[0, 32]]), "ascending order"),
-        (lambda m: m.update(kept_channels=[list(range(15))]), "outputs of audio.codes"),
-        (lambda m: m.update(clip_codes=False), "outputs of audio.codes"),
+        (lambda m: m.update(kept_channels=[list(range(15))]), "the outputs of audio.codes"),
+        (lambda m: m.update(clip_codes=False), "the outputs of audio.codes"),
         (lambda m: m["graphs"].pop("text.codes"), "graphs are"),
         (lambda m: m.update(video=None), "graphs are"),
+        (lambda m: m.update(parity={}), "parity is of"),
+        (lambda m: m.update(codebook_sizes=[5]), "the manifest promises"),
+        (lambda m: m.update(codebook_sizes=[0]), "greater than or equal to 1"),
+        (lambda m: m.update(dim=4000), "the manifest promises"),
+        (
+            lambda m: m["audio"].update(sample_rate=8000),
+            r"the inputs of audio.backbone.onnx .*\[batch, 8000\*time\]",
+        ),
+        (
+            lambda m: m["audio"].update(feature_dim=3),
+            r"the outputs of audio.backbone.onnx .*\[batch, time, 3\]",
+        ),
+        (lambda m: m["video"].update(frames_per_segment=16), "the inputs of video.backbone.onnx"),
+        (lambda m: m["video"].update(height=1), "the inputs of video.backbone.onnx"),
+        (lambda m: m["video"].update(height=0), "greater than or equal to 1"),
+        (lambda m: m["video"].update(grid=3), "the outputs of video.backbone.onnx"),
+        (lambda m: m["text"].update(feature_dim=3), "the outputs of text.backbone.onnx"),
+        (lambda m: m["text"].update(slots=3), "windows of 10 words do not fit 3 slots"),
+        (lambda m: m["time_grid"].update(window_segments=0), "window_segments: .*greater than or equal to 1"),
+        (lambda m: m["time_grid"].update(hop_sec=-1), "hop_sec: .*greater than 0"),
+        (lambda m: m["time_grid"].update(hop_sec=0.5), "the inputs of audio.backbone.onnx"),
+        (lambda m: m["time_grid"].update(min_tail_sec=1.5), "a tail of 1.5 s is more than a segment of 1 s"),
     ],
 )
 def test_a_manifest_that_contradicts_itself(
@@ -109,7 +131,19 @@ def test_a_manifest_that_contradicts_itself(
     message: str,
 ) -> None:
     edit_manifest(bundle_copy, edit)
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(BundleError, match=message) as refused:
+        Bundle.load(bundle_copy)
+    assert "\n" not in str(refused.value)
+
+
+def test_graphs_that_do_not_fit_together(bundle_copy: Path) -> None:
+    """A codes graph of other features than its backbone gives, whatever the manifest says of them."""
+    Bundle.load(bundle_copy)
+    edit_manifest(
+        bundle_copy,
+        lambda m: m["graphs"].update({"audio.codes": m["graphs"]["video.codes"]}),
+    )
+    with pytest.raises(BundleError, match=r"the inputs of video\.codes\.onnx are features float32"):
         Bundle.load(bundle_copy)
 
 

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from export.backbones import open_backbones
-from export.choices import checkpoint_choices, parse_choices, released_choices
+from export.choices import checkpoint_choices, long_forms, parse_choices
 from tessera.errors import TrainingError
 from tessera.windows import MODALITIES, Modality
 from tests.export.backbones.conftest import Public
@@ -40,7 +41,7 @@ def test_options_become_choices() -> None:
         (["vggish:w.pth"], "expected a modality first: audio=vggish:vggish-10086976.pth"),
         (["sound=vggish:w.pth"], "expected a modality first"),
         (["audio"], "expected a modality first"),
-        (["audio=classic", "audio=classic"], "audio comes twice"),
+        (["audio=classic", "audio=classic"], "there is one for audio already"),
         (["audio="], "has no name"),
         (["audio=vggish:w.pth,relu"], "'relu' is not of the form option=value"),
     ],
@@ -51,17 +52,35 @@ def test_other_options_are_refused(options: list[str], sentence: str) -> None:
 
 
 def test_the_short_form_of_released_files(public: Public) -> None:
-    choices = released_choices(
-        str(public.vggish), f"{public.vgg19},convention=caffe", str(public.bert), public.vocabulary
-    )
-    assert choices == {
+    short = long_forms(str(public.vggish), f"{public.vgg19},convention=caffe", str(public.bert))
+    assert parse_choices(short, public.vocabulary) == {
         "audio": public.audio(),
         "video": public.video(",convention=caffe"),
         "text": public.text(f",words={public.vocabulary}"),
     }
-    assert released_choices(None, "vgg19.pth", None, None).keys() == {"video"}
-    with pytest.raises(TrainingError, match="give --bert too"):
-        released_choices(None, None, None, public.vocabulary)
+    assert long_forms(None, "vgg19.pth", None) == ["video=vgg19:vgg19.pth"]
+
+
+def test_short_and_long_forms_are_of_one_kind(public: Public) -> None:
+    long = ["audio=classic", f"text=bert:{public.bert}"]
+    assert parse_choices(long, public.vocabulary)["text"] == public.text(f",words={public.vocabulary}")
+    with pytest.raises(
+        TrainingError, match=r"--backbone audio=vggish:w\.pth: there is one for audio already"
+    ):
+        parse_choices([*long, *long_forms("w.pth", None, None)])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "give --bert too"),
+        (["text=classic"], "give --bert too"),
+        (["text=bert:FOLDER,words=ids.json"], r"cnt\.pkl: the BERT has a list of words already"),
+    ],
+)
+def test_a_list_of_words_belongs_to_one_bert(public: Public, options: list[str], sentence: str) -> None:
+    with pytest.raises(TrainingError, match=sentence):
+        parse_choices(options, public.vocabulary)
 
 
 def test_the_files_and_their_digests(public: Public) -> None:
@@ -85,6 +104,22 @@ def test_the_files_and_their_digests(public: Public) -> None:
     }
     assert json.loads(backbones["text"].files["words.json"]) == [5, 7, 8, 11, 18, 20, 27, 28]
     assert json.loads(backbones["text"].files["tokenizer.json"])["model"]["type"] == "WordPiece"
+
+
+def test_two_files_of_one_name_have_both_their_digests(public: Public, tmp_path: Path) -> None:
+    pca = {"pproc.pca_matrix": torch.eye(128), "pproc.pca_means": torch.zeros(128)}
+    torch.save(pca, tmp_path / "vggish.pth")
+    choices: dict[Modality, Choice] = {"audio": public.audio(f",pca={tmp_path / 'vggish.pth'}")}
+    assert open_backbones(choices, video_maps=False)["audio"].provenance["files"] == {
+        "vggish.pth": sha256(public.vggish),
+        "pca=vggish.pth": sha256(tmp_path / "vggish.pth"),
+    }
+
+
+def test_a_model_of_spiked_events_has_no_backbone(tmp_path: Path) -> None:
+    recipe = RECIPE.with_data({"spiked": {"seed": 0}})
+    with pytest.raises(TrainingError, match="it has no backbones, and cannot be served from media"):
+        checkpoint_choices(tmp_path, recipe, {})
 
 
 def test_words_of_the_generated_world_need_its_tokeniser() -> None:

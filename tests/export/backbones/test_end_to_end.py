@@ -24,9 +24,11 @@ from torch import Tensor
 from export import signatures
 from export.graphs import CodesGraph, needs_maps
 from export.onnx import export_onnx
+from export.proof import prove
 from tessera import Tokenizer
 from tessera.bundle import AudioSpec, TimeGrid, VideoSpec
 from tessera.codes import Encoding
+from tessera.errors import TrainingError
 from tessera.features import run_backbone
 from tessera.limits import Limits
 from tessera.media import read_audio, read_video
@@ -138,6 +140,7 @@ class Case:
     """What the bundle says of the film and the text, and the latents and codebook that it should have used."""
 
     tokenizer: Tokenizer
+    released: Path
     found: dict[str, Encoding]
     segments: dict[str, Tensor]
     clips: dict[str, Tensor]
@@ -161,7 +164,6 @@ def case(
         "--vggish", public.vggish, "--vgg19", f"{public.vgg19},convention=caffe,frames={FRAMES}",
         "--bert", public.wide_bert, "--segments", 64, "--out", folder / "bundle", "--triton", folder / "models",
     )  # fmt: skip
-    released.unlink()
     tokenizer = Tokenizer.load(folder / "bundle")
     (folder / "film.mp4").write_bytes(source)
     found = {
@@ -169,7 +171,8 @@ def case(
         "video": tokenizer.encode(folder / "film.mp4"),
         "text": tokenizer.encode_text(TEXT),
     }
-    yield Case(tokenizer, found, segments, clips, table)
+    yield Case(tokenizer, released, found, segments, clips, table)
+    released.unlink()
     for made in ("bundle", "models"):
         shutil.rmtree(folder / made)
 
@@ -221,11 +224,29 @@ def test_the_bundle_is_whole(case: Case) -> None:
     assert "is whole and runs: audio, video, text" in said
 
 
+def test_a_stranger_proves_whose_codes_they_are(case: Case, public: Public, tmp_path: Path) -> None:
+    """With the files of docs/released.md and the bundle that somebody made of them."""
+    import_file(case.released, tmp_path / "checkpoint", vocabulary=public.vocabulary)
+    audio, text = f"audio=vggish:{public.vggish}", f"text=bert:{public.wide_bert}"
+    asked = [audio, f"video=vgg19:{public.vgg19},convention=caffe,frames={FRAMES}", text]
+    bundle = case.tokenizer.bundle
+    proven = prove(bundle, tmp_path / "checkpoint", asked, segments=64, clips=1)
+    assert {m: report.mismatches for m, report in proven.parity.items()} == {
+        "audio": 0,
+        "video": 0,
+        "text": 0,
+    }
+    with pytest.raises(TrainingError, match="features of the exported backbone differ from torch"):
+        prove(bundle, tmp_path / "checkpoint", [f"{audio},relu=no", *asked[1:]], segments=64, clips=1)
+
+
 def test_triton_gets_its_models(case: Case) -> None:
     models = case.tokenizer.bundle.folder.parent / "models"
-    parts = {f"fcid-{m}{part}" for m in ("audio", "video", "text") for part in ("", "-backbone", "-codes")}
+    parts = {
+        f"fcid-paper-{m}{part}" for m in ("audio", "video", "text") for part in ("", "-backbone", "-codes")
+    }
     assert {model.name for model in models.iterdir()} == parts
-    served = models / "fcid-video-backbone" / "1" / "model.onnx"
+    served = models / "fcid-paper-video-backbone" / "1" / "model.onnx"
     assert served.read_bytes() == case.tokenizer.bundle.graph("video.backbone")
 
 
