@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from export.bundle import ExportSettings, export_bundle
 from export.commands import export
+from export.features import SHAPES
 from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
 from export.source import open_source
-from export.verify import EPSILON, SHAPES, verify_backbone
+from export.verify import verify_backbone
 from tessera import Bundle, Tokenizer
 from tessera.errors import BundleError, TrainingError
-from tessera.runtime import OPTIMIZATIONS, Graph
+from tessera.runtime import OPTIMIZATIONS
 from tests.tiny import QUICK, QUIET, RECIPE
 from tests.training.released import files
 from training.backbones.classic import ClassicVideo
@@ -78,7 +79,7 @@ def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_r
         codes, margins = (part[..., 0] for part in model.segment_codes("video", features))
     served = tokenizer.encode_features("video", features[0].numpy())
     differ = codes[0].numpy() != served.codes[:, 0]
-    assert (margins[0].numpy()[differ] < EPSILON).all()
+    assert (margins[0].numpy()[differ] < tokenizer.manifest.parity["video"].epsilon).all()
 
 
 def test_the_mask_is_baked_in_after_assignment(bundle_dir: Path, tiny_run: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_failed_parity_writes_nothing(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tolerance is set to what no graph can meet: the failure is real, the folder stays as it was."""
-    monkeypatch.setattr("export.verify.TOLERANCE", -1.0)
+    monkeypatch.setattr("tessera.agreement.TOLERANCE", -1.0)
     with pytest.raises(TrainingError, match="differ"):
         export_bundle(open_source(tiny_run), tmp_path / "out", QUICK, QUIET)
     assert list(tmp_path.iterdir()) == []
@@ -218,7 +219,7 @@ def test_a_backbone_that_differs_fails() -> None:
         def forward(self, waveform: Tensor) -> Tensor:
             return 1 * waveform
 
-    graph = Graph(export_onnx(Louder(), {"waveform": torch.zeros(3, 5)}, signature, {}))
+    graph = export_onnx(Louder(), {"waveform": torch.zeros(3, 5)}, signature, {})
     verify_backbone(Louder(), graph, [{"waveform": torch.ones(1, 1)}])
     with pytest.raises(TrainingError, match="differ from torch by 1"):
         verify_backbone(Same(), graph, [{"waveform": torch.ones(1, 1)}])
