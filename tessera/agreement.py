@@ -26,7 +26,10 @@ TOLERANCE = 1e-3
 """Largest difference of a latent, as a share of the largest; of a feature, of the largest or of one."""
 
 HALF_TOLERANCE = 2e-2
-"""As `TOLERANCE`, in half precision."""
+"""As `TOLERANCE`, of a feature, in half precision."""
+
+HALF_LATENT = 0.25
+"""As `TOLERANCE`, of a latent, in half precision: of features unlike any other, those lie far off the mark."""
 
 EXACT = 1e-5
 """Largest difference of the embeddings of equal codes, as a share of the largest: they are rows of one table."""
@@ -70,7 +73,7 @@ class Rule:
 
     def _fine(self, part: Comparison) -> bool:
         whole = self.precision == "fp32"
-        share, tolerance = (TIES, TOLERANCE) if whole else (1 - HALF_AGREEMENT, HALF_TOLERANCE)
+        share, tolerance = (TIES, TOLERANCE) if whole else (1 - HALF_AGREEMENT, HALF_LATENT)
         return (
             few(part.mismatches, part.codes, share)
             and part.largest_margin < self.epsilon

@@ -22,6 +22,7 @@ from export.verify import verify_backbone
 from tessera import Bundle, Tokenizer
 from tessera.errors import BundleError, TrainingError
 from tessera.runtime import OPTIMIZATIONS
+from tessera.samples import SAMPLES, Sample
 from tests.tiny import QUICK, QUIET, RECIPE
 from tests.training.released import files
 from training.backbones.classic import ClassicVideo
@@ -57,18 +58,40 @@ def test_the_parity_report_is_in_the_manifest(bundle_dir: Path) -> None:
     for modality, report in parity.items():
         assert {(1, 1), *SHAPES} <= set(report.shapes)
         assert report.segments > 1_000
-        assert report.mismatches == 0 or report.largest_mismatch_margin < report.epsilon
         assert set(report.optimization) == set(OPTIMIZATIONS)
+        whole = report.optimization["all"]
+        assert (whole.codes, whole.mismatches) == (report.segments, report.mismatches)
+        assert set(whole.parts) == {"segments", "clips"}
+        # A tiny codebook of 16, of which noise of their spread reached 4 with sounds, and one clip code.
+        assert whole.parts["segments"].distinct >= 8
+        assert whole.parts["clips"].distinct >= 3
+        assert 0 < whole.max_abs_margin < report.epsilon < 1e-3
         assert report.alone is not None
         assert report.padded is not None
         assert report.backbone is not None
-        assert report.backbone.segments >= 13
+        assert set(report.backbone.optimization) == set(OPTIMIZATIONS)
+        assert min(report.backbone.optimization.values()) >= 5
+        assert report.backbone.optimization["all"] == report.backbone.segments >= 13
+        assert report.end_to_end is not None
+        assert report.end_to_end.codes > report.backbone.segments
         assert set(report.peak_memory_mb) == {f"{modality}.backbone", f"{modality}.codes"}
         assert min(report.peak_memory_mb.values()) > 0
 
 
+def test_the_samples_are_what_torch_says(bundle_dir: Path, tiny_run: Path) -> None:
+    bundle, (model, _, _) = Bundle.load(bundle_dir), load_model(tiny_run)
+    for modality in bundle.manifest.modalities:
+        sample = Sample.of(bundle, modality)
+        assert sample is not None
+        with torch.no_grad():
+            codes = model.segment_codes(modality, torch.from_numpy(sample.features)).codes
+        assert np.array_equal(codes.numpy(), sample.expected["codes"])
+        assert len(np.unique(sample.expected["codes"])) >= 6
+    assert (bundle_dir / SAMPLES).stat().st_size < 8_000_000
+
+
 def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_run: Path) -> None:
-    """Frames and sound of a clip through torch, and through the tokenizer's own batch path."""
+    """Frames of a clip through torch, and their features through the tokenizer's own path."""
     model, _, _ = load_model(tiny_run)
     tokenizer = Tokenizer.load(bundle_dir)
     clip = World(seed=11).clip("test", 5)
