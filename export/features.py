@@ -20,7 +20,7 @@ SHAPES = ((1, 1), (1, 10), (2, 7), (3, 1), (8, 10), (17, 3))
 
 _BULK = (64, 10)
 _SAMPLE_WINDOWS, _SAMPLE_TIME = 12, 10
-_SAMPLE_BYTES = 2_000_000
+_SAMPLE_BYTES = 5_000_000
 # Of how many times as many windows those of the sample are chosen.
 _CHOICE = 6
 
