@@ -14,22 +14,13 @@ from torch import nn
 
 from export import signatures
 from export.card import model_card
-from export.graphs import CodesGraph
 from export.half import front_ends, halve_weights
+from export.modality import Scope, codes_module, prove_modality
 from export.onnx import export_onnx, tensor_specs
-from export.recorded import noise_inputs, recorded_inputs
 from export.revision import code_revision
 from export.settings import ExportSettings
 from export.signatures import Traced
 from export.source import Source
-from export.verify import (
-    Allowed,
-    Features,
-    VerifiedBackbone,
-    verify_backbone,
-    verify_codes,
-    verify_end_to_end,
-)
 from tessera.bundle import CODEBOOK, MANIFEST, Bundle, graph_metadata, sha256_of
 from tessera.errors import TrainingError
 from tessera.manifest import (
@@ -42,7 +33,7 @@ from tessera.manifest import (
 )
 from tessera.memory import peak_memory_mb
 from tessera.replacement import new_bundle
-from tessera.runtime import OPTIMIZATIONS, Graph
+from tessera.samples import SAMPLES, Sample, pack
 from tessera.windows import MODALITIES, Modality
 
 GENERATED_LICENCE, UNKNOWN_LICENCE = "Apache-2.0", "unknown"
@@ -75,40 +66,32 @@ class _Writer:
         self._graphs: dict[str, GraphSpec] = {}
         self._parity: dict[Modality, ModalityParity] = {}
         self._files: dict[str, bytes] = {}
+        self._samples: dict[Modality, Sample] = {}
 
     def add(self, modality: Modality) -> None:
         """Export and verify both graphs of `modality`."""
         self._console.print(f"exporting {modality} ...")
-        backbone = self._backbone(modality)
-        parity = self._codes(modality, backbone)
-        parity = parity.model_copy(
-            update={"backbone": backbone.report, "peak_memory_mb": self._memory(modality)}
-        )
-        self._parity[modality] = parity
-        self._files |= self._source.backbones[modality].files
+        source, settings = self._source, self._settings
+        graphs = self._backbone(modality), self._codes(modality)
+        scope = Scope(settings.precision, settings.segments, settings.clips)
+        proven = prove_modality(source, modality, *graphs, scope)
+        parity = proven.parity.model_copy(update={"peak_memory_mb": self._memory(modality)})
+        self._parity[modality], self._samples[modality] = parity, proven.sample
+        self._files |= source.backbones[modality].files
         self._console.print(f"  {parity.segments} codes compared, {parity.mismatches} differ", style="dim")
 
-    def _backbone(self, modality: Modality) -> VerifiedBackbone:
+    def _backbone(self, modality: Modality) -> bytes:
         backbone = self._source.backbones[modality]
-        data = self._graph(f"{modality}.backbone", backbone.module, signatures.backbone(backbone.spec))
-        allowed = Allowed.of(backbone.step, self._settings.precision)
-        noise = list(noise_inputs(backbone))
-        for level in OPTIMIZATIONS[:-1]:
-            verify_backbone(backbone.module, Graph(data, optimization=level), noise[:1], allowed)
-        recorded = recorded_inputs(backbone, self._source.recipe, self._settings.clips)
-        return verify_backbone(backbone.module, Graph(data), [*noise, *recorded], allowed)
+        return self._graph(f"{modality}.backbone", backbone.module, signatures.backbone(backbone.spec))
 
-    def _codes(self, modality: Modality, backbone: VerifiedBackbone) -> ModalityParity:
-        source, precision = self._source, self._settings.precision
-        whole = CodesGraph(source.model, modality, source.kept, source.slots_of(modality)).eval()
-        exported = whole if precision == "fp32" else whole.halved()
+    def _codes(self, modality: Modality) -> bytes:
+        source = self._source
+        whole = codes_module(source, modality)
+        exported = whole if self._settings.precision == "fp32" else whole.halved()
         traced = signatures.codes(
             source.spec(modality), source.levels, sum(map(len, source.kept)), whole.clip_codes
         )
-        data = self._graph(f"{modality}.codes", exported, traced)
-        features = Features(tuple(backbone.expected), self._settings.segments)
-        parity = verify_codes(whole, data, features, precision)
-        return parity.model_copy(update={"end_to_end": verify_end_to_end(whole, data, backbone)})
+        return self._graph(f"{modality}.codes", exported, traced)
 
     def _graph(self, name: str, module: nn.Module, traced: Traced) -> bytes:
         settings = self._settings
@@ -127,16 +110,19 @@ class _Writer:
         names = [f"{modality}.{part}" for part in ("backbone", "codes")]
         graphs = [(name, self._graphs[name]) for name in names]
         peaks = {name: peak_memory_mb(self._folder / spec.file, spec.inputs) for name, spec in graphs}
+        for name in (name for name, peak in peaks.items() if peak is None):
+            self._console.print(f"  {name} did not come to its end in a process of its own", style="yellow")
         return {name: peak for name, peak in peaks.items() if peak is not None}
 
     def finish(self) -> None:
-        """Write codebook, manifest and model card."""
+        """Write codebook, samples, manifest and model card."""
         codebooks = tables(self._source)
         dim = codebooks[0].shape[1]
         stacked = np.zeros((len(codebooks), max(map(len, codebooks)), dim), np.float32)
         for level, table in enumerate(codebooks):
             stacked[level, : len(table)] = table
         self._files[CODEBOOK] = save_safetensors({"codebook": stacked})
+        self._files[SAMPLES] = pack(self._samples)
         manifest = self._manifest([len(table) for table in codebooks], dim)
         files = {
             **self._files,

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.lstm import replace_lstms
-from tessera.comparison import Tally
+from tessera.comparison import CLIP, SEGMENTS, Outputs, Tally
 from tessera.signatures import codes_outputs
 from tessera.windows import Modality
 from training.models.fcid import FCID
 from training.models.hdcid import HDCID
 from training.models.task import TaskModule
+from training.quantizers.fsq import FiniteScalarQuantizer
+from training.quantizers.quantizer import Quantizer
 
 
 class CodesGraph(nn.Module):
@@ -66,22 +68,67 @@ class CodesGraph(nn.Module):
         half.precision = torch.float16
         return half
 
+    @property
+    def spread(self) -> float:
+        """How far the rows of a codebook lie from their mean, of the codebook where they lie closest.
+
+        In what margins are measured in: of finite scalars that are the steps of a channel, which are one apart.
+        """
+        tables = (
+            table
+            for quantizer in self.model.levels()
+            if not isinstance(quantizer, FiniteScalarQuantizer)
+            for table in quantizer.table().detach().float().chunk(quantizer.levels)
+        )
+        spreads = ((table - table.mean(dim=0)).square().sum(dim=1).mean().sqrt().item() for table in tables)
+        return min(spreads, default=1.0)
+
+    @property
+    def dim(self) -> int:
+        """All channels of a latent."""
+        return next(self.model.levels()).table().shape[1]
+
     def tally(self) -> Tally:
         """What counts how codes of this model differ: residual ones of one quantiser as one."""
         return Tally(next(self.model.levels()).levels)
+
+    @torch.no_grad()
+    def by_torch(self, features: Tensor, mask: Tensor | None = None) -> Outputs:
+        """Every output by name, as a graph gives them."""
+        outputs = zip(self.output_names, self(features, mask), strict=True)
+        return {name: tensor.numpy() for name, tensor in outputs}
+
+    @torch.no_grad()
+    def reach(self, features: Tensor, others: Tensor) -> Outputs:
+        """By how much margins can differ at most between `features` and `others` [B, T, ...]; by their names.
+
+        That is twice the way between what is assigned: no distance to a code changes by more (triangle inequality).
+        """
+        pairs = zip(self._latents(features), self._latents(others), strict=True)
+        return {
+            names[1]: torch.cat(
+                [2 * way for way in map(_way, self.model.levels(), one, other)], dim=-1
+            ).numpy()
+            for names, (one, other) in zip((SEGMENTS, CLIP), pairs, strict=False)
+        }
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> tuple[Tensor, ...]:
         """[B, T, ...] -> codes, margins [B, T, L], embeddings, latents [B, T, Q], and the four of the clip.
 
         `mask` bool [B, T] is for padded features, as in training; graphs are given none.
         """
+        outputs = [self._quantised(latents) for latents in self._latents(features, mask)]
+        return tuple(output for part in outputs for output in part)
+
+    def _latents(self, features: Tensor, mask: Tensor | None = None) -> list[list[Tensor]]:
+        """Of the segments [B, T, D] for each quantiser, and of the clip [B, D] where it has any."""
         seen = features if self.slots is None else _filled(features, self.slots)
         seen = seen.to(self.precision)
         if isinstance(self.model, FCID):
             segments, clip = self.model.segment_and_clip_latents(self.modality, seen, mask)
-            return *self._quantised([segments[:, : features.shape[1]]]), *self._quantised([clip])
+            return [[segments[:, : features.shape[1]]], [clip]]
         latents = self.model.segment_latents(self.modality, seen, mask)
-        return self._quantised([z[:, : features.shape[1]] for z in latents])
+        return [[z[:, : features.shape[1]] for z in latents]]
 
     def _quantised(self, latents: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Latents [..., D] of each quantiser -> the four outputs, quantiser after quantiser."""
@@ -110,6 +157,14 @@ class _KeptRows(nn.Module):
         for level in range(1, len(rows)):
             embedding = embedding + F.embedding(codes[..., level], rows[level])
         return embedding
+
+
+def _way(quantizer: Quantizer, one: Tensor, other: Tensor) -> Tensor:
+    """How far [..., L] two latents [..., D] lie apart, in what the margins of `quantizer` are measured in."""
+    if isinstance(quantizer, FiniteScalarQuantizer):
+        one, other = quantizer.bounded(one), quantizer.bounded(other)
+    way: Tensor = torch.linalg.vector_norm(one.float() - other.float(), dim=-1, keepdim=True)
+    return way.expand(*way.shape[:-1], quantizer.levels)
 
 
 def needs_maps(model: TaskModule[Any]) -> bool:

@@ -7,16 +7,13 @@ from pathlib import Path
 
 from export.bundle import tables
 from export.choices import parse_choices
-from export.graphs import CodesGraph
-from export.recorded import noise_inputs, recorded_inputs
+from export.modality import Scope, prove_modality
 from export.settings import SEGMENTS_COMPARED
 from export.source import Source, open_source
-from export.verify import Allowed, Features, verify_backbone, verify_codes, verify_end_to_end
 from tessera.bundle import Bundle
 from tessera.comparison import largest_difference
 from tessera.errors import TrainingError
 from tessera.manifest import Manifest, ModalityParity
-from tessera.runtime import Graph
 from tessera.windows import Modality
 from training.checkpoint import latest_checkpoint
 
@@ -30,8 +27,11 @@ def prove(
 ) -> Manifest:
     """The manifest of `bundle` with a fresh parity report: `checkpoint` and `backbones` are those of its export.
 
+    All that an export checks is checked again, on the same features, but for the memory that the graphs take.
+
     Raises:
-        TrainingError: the checkpoint is that of another model, or the bundle's codes are not its codes.
+        TrainingError: the checkpoint is that of another model, a backbone is another one, or the bundle's codes are
+            not the model's.
     """
     toc = bundle.manifest.toc
     video = bundle.manifest.video
@@ -43,7 +43,10 @@ def prove(
         video_maps=video is not None and video.grid is not None,
     )
     _require_same(bundle, source)
-    parity = {m: _parity(bundle, source, m, segments, clips) for m in bundle.manifest.modalities}
+    for modality in bundle.manifest.modalities:
+        _require_same_backbone(bundle, source, modality)
+    scope = Scope(bundle.manifest.precision, segments, clips)
+    parity = {m: _parity(bundle, source, m, scope) for m in bundle.manifest.modalities}
     return bundle.manifest.model_copy(update={"parity": parity})
 
 
@@ -58,19 +61,22 @@ def _require_same(bundle: Bundle, source: Source) -> None:
         raise TrainingError("the codebook of the bundle is not that of the checkpoint")
 
 
-def _parity(bundle: Bundle, source: Source, modality: Modality, segments: int, clips: int) -> ModalityParity:
-    backbone, precision = source.backbones[modality], bundle.manifest.precision
-    graph = Graph(bundle.graph(f"{modality}.backbone"))
-    inputs = [*noise_inputs(backbone), *recorded_inputs(backbone, source.recipe, clips)]
-    verified = verify_backbone(backbone.module, graph, inputs, Allowed.of(backbone.step, precision))
-    module = CodesGraph(source.model, modality, source.kept, source.slots_of(modality)).eval()
-    data = bundle.graph(f"{modality}.codes")
-    parity = verify_codes(module, data, Features(tuple(verified.expected), segments), precision)
-    stated = bundle.manifest.parity.get(modality)
-    return parity.model_copy(
-        update={
-            "backbone": verified.report,
-            "end_to_end": verify_end_to_end(module, data, verified),
-            "peak_memory_mb": {} if stated is None else stated.peak_memory_mb,
-        }
-    )
+def _require_same_backbone(bundle: Bundle, source: Source, modality: Modality) -> None:
+    manifest, backbone = bundle.manifest, source.backbones[modality]
+    spec, stated = source.spec(modality), manifest.provenance.backbones.get(modality)
+    if getattr(manifest, modality) != spec:
+        raise TrainingError(f"the bundle takes other {modality} than the backbone that is given")
+    if any(name not in manifest.files or bundle.file(name) != data for name, data in backbone.files.items()):
+        raise TrainingError(f"the bundle reads {modality} with other files than the backbone that is given")
+    # Bundles of version 1 do not say whose weights they have.
+    if stated is not None and stated != dict(backbone.provenance):
+        raise TrainingError(
+            f"the {modality} backbone that is given is not the one that the bundle says it has"
+        )
+
+
+def _parity(bundle: Bundle, source: Source, modality: Modality, scope: Scope) -> ModalityParity:
+    manifest = bundle.manifest
+    backbone, codes = (bundle.graph(f"{modality}.{part}") for part in ("backbone", "codes"))
+    proven = prove_modality(source, modality, backbone, codes, scope)
+    return proven.parity.model_copy(update={"peak_memory_mb": manifest.parity[modality].peak_memory_mb})

@@ -15,6 +15,8 @@ from export.backbones import ExportedBackbone
 from tessera.errors import InputError
 from tessera.limits import Limits
 from tessera.manifest import AudioSpec, TextSpec, TimeGrid, VideoSpec
+from tessera.noise import media_noise
+from tessera.samples import NOISE_SEED
 from tessera.text import TOKENIZER, WordSlots, piece_count
 from training.config import Recipe
 from training.data.generated import GeneratedData
@@ -25,9 +27,11 @@ Inputs = dict[str, Tensor]
 # A big network for pictures takes seconds for each of a window's frames, and has to see enough of them all the same.
 _PIXELS = 8_000_000
 _FEWEST_SEGMENTS = 8
-_NOISE = ((1, 1), (2, 1), (1, 2))
-# Of sounds and words, which cost little, a few hundred more.
-_MORE_NOISE = (24, 10)
+# Pictures first: each of the other levels of optimisation sees but one of a big network's.
+_PICTURES = ((1, 1), (2, 1), (1, 2))
+# Sounds and words cost little.
+_OTHERS = ((1, 10), *_PICTURES, (24, 10))
+_PIXELS_PER_LEVEL = 300_000
 
 
 def recorded_inputs(backbone: ExportedBackbone, recipe: Recipe, clips: int) -> list[Inputs]:
@@ -36,12 +40,23 @@ def recorded_inputs(backbone: ExportedBackbone, recipe: Recipe, clips: int) -> l
     return [{name: torch.from_numpy(array)[None] for name, array in window.items()} for window in windows]
 
 
-def noise_inputs(backbone: ExportedBackbone) -> Iterator[Inputs]:
-    """Batches of several shapes that look and sound like nothing."""
-    generator = torch.Generator().manual_seed(0)
-    shapes = _NOISE if isinstance(backbone.spec, VideoSpec) else (*_NOISE, _MORE_NOISE)
-    for batch, time in shapes:
-        yield _noise(backbone, batch, time, generator)
+def noise_inputs(backbone: ExportedBackbone) -> list[Inputs]:
+    """Batches of several shapes that look and sound like nothing, the first of them that of `NOISE_SEED`."""
+    spec = backbone.spec
+    pieces = piece_count(backbone.files[TOKENIZER]) if isinstance(spec, TextSpec) else 0
+    shapes = _PICTURES if isinstance(spec, VideoSpec) else _OTHERS
+    noise = (media_noise(spec, pieces, *shape, NOISE_SEED + number) for number, shape in enumerate(shapes))
+    return [{name: torch.from_numpy(array) for name, array in inputs.items()} for inputs in noise]
+
+
+def noise_per_level(backbone: ExportedBackbone) -> int:
+    """How many of them go through the backbone at every level of optimisation: all, or one of large pictures."""
+    spec = backbone.spec
+    if not isinstance(spec, VideoSpec):
+        return len(_OTHERS)
+    pixels = spec.frames_per_segment * spec.height * spec.width
+    segments = sum(batch * time for batch, time in _PICTURES)
+    return len(_PICTURES) if segments * pixels <= _PIXELS_PER_LEVEL else 1
 
 
 def _clips(recipe: Recipe, clips: int) -> Iterator[Clip]:
@@ -83,17 +98,3 @@ def _texts(backbone: ExportedBackbone, clips: Iterator[Clip]) -> Iterator[dict[s
 
 
 _WINDOWS = {AudioSpec: _sounds, VideoSpec: _pictures, TextSpec: _texts}
-
-
-def _noise(backbone: ExportedBackbone, batch: int, time: int, generator: torch.Generator) -> Inputs:
-    spec = backbone.spec
-    if isinstance(spec, AudioSpec):
-        return {"waveform": 0.2 * torch.randn(batch, time * spec.sample_rate, generator=generator)}
-    if isinstance(spec, VideoSpec):
-        shape = (batch, time, spec.frames_per_segment, spec.height, spec.width, 3)
-        return {"frames": torch.randint(256, shape, generator=generator, dtype=torch.uint8)}
-    pieces = piece_count(backbone.files[TOKENIZER])
-    return {
-        "input_ids": torch.randint(pieces, (batch, time + 2), generator=generator),
-        "slots": torch.eye(time, time + 2).expand(batch, -1, -1).contiguous(),
-    }

@@ -118,37 +118,56 @@ class TextSpec(_Part):
 
 
 class Comparison(_Part):
-    """Codes of one computation against those of another. Margins are those of the codes that differ."""
+    """Codes of one computation against those of another. Margins are those of the codes that differ.
+
+    `max_abs_*` are the largest differences, of margins and embeddings where codes are equal; `largest_*` how large
+    those are that were expected. `distinct` codes were among the expected ones. `parts` are the same of segments and
+    of clips, and of each level, where there are several: what is said of the whole is the worst of them, and
+    `distinct` the fewest.
+    """
 
     codes: int
     mismatches: int
     largest_margin: float = 0.0
     mean_margin: float = 0.0
     margins: tuple[float, ...] = ()
+    max_abs_margin: float = 0.0
     max_abs_embedding: float = 0.0
     max_abs_latent: float = 0.0
+    largest_embedding: float = 0.0
+    largest_latent: float = 0.0
+    distinct: int = 0
+    parts: dict[str, Comparison] = {}
 
     @property
     def agreement(self) -> float:
-        """The share of codes that are equal."""
-        return 1.0 - self.mismatches / max(1, self.codes)
+        """The share of codes that are equal, of the part where it is least."""
+        return min(1.0 - part.mismatches / max(1, part.codes) for part in self.parts.values() or (self,))
 
 
 class BackboneParity(_Part):
-    """How a backbone graph agreed with torch: the largest difference of a feature."""
+    """How a backbone graph agreed with torch: the largest difference of a feature.
+
+    `step` is how far apart the features lie of a backbone that rounds, `stepped` the share of those that were rounded
+    to another number; `optimization` how many of the segments went through it at each level of graph optimisation.
+    """
 
     segments: int
     max_abs: float
+    step: float = 0.0
+    stepped: float = 0.0
+    optimization: dict[str, int] = {}
 
 
 class ModalityParity(_Part):
     """How ONNX Runtime agreed with torch on one modality, as the bundle is served.
 
     `segments` counts codes, of segments and of clips. Half precision is compared with full precision.
+    `epsilon`: codes may differ where their margins are below it, and nowhere may margins differ by more.
     `optimization`: the same at each level of graph optimisation. `alone`: windows one by one against windows in a
     batch. `padded`: windows of their own length against longer ones whose rest is masked, or empty as in training.
     `end_to_end`: recorded media through both graphs, against torch; the difference of features counts there too.
-    `peak_memory_mb`: what a process took to load a graph and run one window of ten segments.
+    `peak_memory_mb`: what a process took to load a graph and run one window of ten segments, if it came to its end.
     """
 
     segments: int
@@ -159,7 +178,6 @@ class ModalityParity(_Part):
     max_abs_latent: float
     shapes: tuple[tuple[int, int], ...]
     mean_mismatch_margin: float = 0.0
-    mismatch_margins: tuple[float, ...] = ()
     optimization: dict[str, Comparison] = {}
     alone: Comparison | None = None
     padded: Comparison | None = None

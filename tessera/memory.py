@@ -20,20 +20,28 @@ from tessera.runtime import Graph
 
 _WINDOW = {"batch": 1, "time": 10, "tokens": 12}
 _STATUS = Path("/proc/self/status")
+_TIMEOUT_SEC = 900
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def peak_memory_mb(file: Path, inputs: tuple[TensorSpec, ...]) -> float | None:
-    """Megabytes that loading the graph in `file` and running a window of ten segments add; None where it cannot run."""
+    """Megabytes that loading the graph in `file` and running a window of ten segments add.
+
+    None where it does not come to its end: there is too little memory, or it takes longer than a quarter of an hour.
+    """
     shapes = {spec.name: (spec.dtype, spec.sized(**_WINDOW)) for spec in inputs}
-    done = subprocess.run(
-        [sys.executable, "-m", "tessera.memory"],
-        input=json.dumps({"file": str(file), "inputs": shapes}),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return round(float(done.stdout), 1) if done.returncode == 0 else None
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tessera.memory"],
+            input=json.dumps({"file": str(file), "inputs": shapes}),
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_TIMEOUT_SEC,
+        )
+    except subprocess.SubprocessError:
+        return None
+    return round(float(done.stdout), 1)
 
 
 def _measure(file: str, inputs: Mapping[str, tuple[str, list[int]]]) -> float:

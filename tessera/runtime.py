@@ -65,9 +65,18 @@ class Graph:
         self.output_names = tuple(value.name for value in self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        """Every output by name. Releases the interpreter lock while the graph runs."""
+        """Every output by name. Releases the interpreter lock while the graph runs.
+
+        Raises:
+            BundleError: the graph cannot compute them, as when they have other shapes than it takes.
+        """
         feeds = {name: inputs[name] for name in self.input_names}
-        return dict(zip(self.output_names, self._session.run(None, feeds), strict=True))
+        try:
+            outputs = self._session.run(None, feeds)
+        except Exception as error:  # as above; the cause stays for the log of a server
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            raise BundleError(f"a graph of this bundle fails on {shapes}") from error
+        return dict(zip(self.output_names, outputs, strict=True))
 
 
 def _fallback_chain(wanted: str) -> list[str]:

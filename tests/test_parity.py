@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from export.verify import EPSILON
 from tessera import Tokenizer
 from tessera.windows import MODALITIES, Modality, Window
 from tests.service.running import RunningServer, running_server
@@ -69,7 +68,7 @@ def test_torch_onnx_and_http_agree(
             f"{server.url}/tokenize", content=data, headers={"Content-Type": KIND[modality]}, timeout=900
         )
         assert np.array_equal(np.array(answer.json()["data"][0]["codes"])[:, 0], by_onnx)
-        assert (margins[codes != by_onnx] < EPSILON).all()
+        assert (margins[codes != by_onnx] < tokenizer.manifest.parity[modality].epsilon).all()
         assert np.allclose(np.concatenate([r.latents for r in results]), latents[:, kept], atol=1e-3)
 
 

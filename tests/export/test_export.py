@@ -17,15 +17,17 @@ from torch import Tensor, nn
 
 from export.bundle import export_bundle
 from export.commands import export
+from export.features import SHAPES
 from export.onnx import BATCH, FIXED, TIME, Signature, export_onnx
 from export.revision import code_revision
 from export.scores import read_scores
 from export.settings import ExportSettings
 from export.source import open_source
-from export.verify import EPSILON, SHAPES, verify_backbone
+from export.verify import verify_backbone
 from tessera import Bundle, Tokenizer
 from tessera.errors import BundleError, TrainingError
-from tessera.runtime import OPTIMIZATIONS, Graph
+from tessera.runtime import OPTIMIZATIONS
+from tessera.samples import SAMPLES, Sample
 from tests.tiny import QUICK, QUIET, RECIPE
 from tests.training.released import files
 from training.backbones.classic import ClassicVideo
@@ -61,18 +63,40 @@ def test_the_parity_report_is_in_the_manifest(bundle_dir: Path) -> None:
     for modality, report in parity.items():
         assert {(1, 1), *SHAPES} <= set(report.shapes)
         assert report.segments > 1_000
-        assert report.mismatches == 0 or report.largest_mismatch_margin < report.epsilon
         assert set(report.optimization) == set(OPTIMIZATIONS)
+        whole = report.optimization["all"]
+        assert (whole.codes, whole.mismatches) == (report.segments, report.mismatches)
+        assert set(whole.parts) == {"segments", "clips"}
+        # A tiny codebook of 16, of which noise of their spread reached 4 with sounds, and one clip code.
+        assert whole.parts["segments"].distinct >= 8
+        assert whole.parts["clips"].distinct >= 3
+        assert 0 < whole.max_abs_margin < report.epsilon < 1e-3
         assert report.alone is not None
         assert report.padded is not None
         assert report.backbone is not None
-        assert report.backbone.segments >= 13
+        assert set(report.backbone.optimization) == set(OPTIMIZATIONS)
+        assert min(report.backbone.optimization.values()) >= 5
+        assert report.backbone.optimization["all"] == report.backbone.segments >= 13
+        assert report.end_to_end is not None
+        assert report.end_to_end.codes > report.backbone.segments
         assert set(report.peak_memory_mb) == {f"{modality}.backbone", f"{modality}.codes"}
         assert min(report.peak_memory_mb.values()) > 0
 
 
+def test_the_samples_are_what_torch_says(bundle_dir: Path, tiny_run: Path) -> None:
+    bundle, (model, _, _) = Bundle.load(bundle_dir), load_model(tiny_run)
+    for modality in bundle.manifest.modalities:
+        sample = Sample.of(bundle, modality)
+        assert sample is not None
+        with torch.no_grad():
+            codes = model.segment_codes(modality, torch.from_numpy(sample.features)).codes
+        assert np.array_equal(codes.numpy(), sample.expected["codes"])
+        assert len(np.unique(sample.expected["codes"])) >= 6
+    assert (bundle_dir / SAMPLES).stat().st_size < 8_000_000
+
+
 def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_run: Path) -> None:
-    """Frames and sound of a clip through torch, and through the tokenizer's own batch path."""
+    """Frames of a clip through torch, and their features through the tokenizer's own path."""
     model, _, _ = load_model(tiny_run)
     tokenizer = Tokenizer.load(bundle_dir)
     clip = World(seed=11).clip("test", 5)
@@ -83,7 +107,7 @@ def test_torch_and_the_served_path_agree_on_a_real_clip(bundle_dir: Path, tiny_r
         codes, margins = (part[..., 0] for part in model.segment_codes("video", features))
     served = tokenizer.encode_features("video", features[0].numpy())
     differ = codes[0].numpy() != served.codes[:, 0]
-    assert (margins[0].numpy()[differ] < EPSILON).all()
+    assert (margins[0].numpy()[differ] < tokenizer.manifest.parity["video"].epsilon).all()
 
 
 def test_the_mask_is_baked_in_after_assignment(bundle_dir: Path, tiny_run: Path) -> None:
@@ -116,7 +140,7 @@ def test_a_failed_parity_writes_nothing(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The tolerance is set to what no graph can meet: the failure is real, the folder stays as it was."""
-    monkeypatch.setattr("export.verify.TOLERANCE", -1.0)
+    monkeypatch.setattr("tessera.agreement.TOLERANCE", -1.0)
     with pytest.raises(TrainingError, match="differ"):
         export_bundle(open_source(tiny_run), tmp_path / "out", QUICK, QUIET)
     assert list(tmp_path.iterdir()) == []
@@ -301,7 +325,7 @@ def test_a_backbone_that_differs_fails() -> None:
         def forward(self, waveform: Tensor) -> Tensor:
             return 1 * waveform
 
-    graph = Graph(export_onnx(Louder(), {"waveform": torch.zeros(3, 5)}, signature, {}))
+    graph = export_onnx(Louder(), {"waveform": torch.zeros(3, 5)}, signature, {})
     verify_backbone(Louder(), graph, [{"waveform": torch.ones(1, 1)}])
     with pytest.raises(TrainingError, match="differ from torch by 1"):
         verify_backbone(Same(), graph, [{"waveform": torch.ones(1, 1)}])

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from export import signatures
+from export.features import Features
 from export.graphs import CodesGraph, needs_maps
 from export.onnx import export_onnx, tensor_specs
-from export.verify import Features, verify_codes
+from export.verify import verify_codes
 from tessera.manifest import AudioSpec, TextSpec, VideoSpec
 from tessera.windows import Modality
 from tests.export.worlds import DIM, random_model, recipe_of

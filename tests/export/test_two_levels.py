@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from export.bundle import export_bundle
 from export.proof import prove
 from export.source import open_source
-from export.verify import EPSILON
 from tessera import Bundle, Tokenizer
 from tessera.bundle import MANIFEST
 from tessera.errors import BundleError, TrainingError
@@ -74,7 +73,7 @@ def test_features_get_the_codes_of_the_model(bundle: Bundle, checkpoint: Path) -
             latents = model.segment_latents(modality, features[None])  # type: ignore[arg-type]
         served = tokenizer.encode_features(modality, features.numpy())  # type: ignore[arg-type]
         differ = served.codes != expected.codes[0].numpy()
-        assert (expected.margins[0].numpy()[differ] < EPSILON).all()
+        assert (expected.margins[0].numpy()[differ] < bundle.manifest.parity[modality].epsilon).all()
         kept = [z[0][:, list(c)].numpy() for z, c in zip(latents, bundle.manifest.kept_channels, strict=True)]
         assert np.allclose(served.latents, np.concatenate(kept, axis=1), atol=1e-4)
         assert np.allclose(tokenizer.detokenize(served.codes), served.embeddings, atol=1e-6)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
 import pytest
 
 from tessera import Bundle, BundleError, RuntimeUnavailable, Tokenizer
+from tessera.bundle import DEMO
 from tessera.runtime import Graph
 
 
@@ -29,3 +31,9 @@ def test_a_graph_knows_its_names(bundle_dir: Path) -> None:
     assert graph.input_names == ("input_ids", "slots")
     assert graph.output_names == ("features",)
     assert graph.provider == "CPUExecutionProvider"
+
+
+def test_inputs_that_do_not_fit_are_one_sentence() -> None:
+    graph = Graph(Bundle.load(DEMO).graph("audio.codes"))
+    with pytest.raises(BundleError, match=r"fails on features \[1, 1, 7\]$"):
+        graph.run({"features": np.zeros((1, 1, 7), np.float32)})

@@ -49,7 +49,7 @@ class FiniteScalarQuantizer(Quantizer):
 
         That is in steps of the bounded channel, 0 to 0.5.
         """
-        bounded = self._bound(latents)
+        bounded = self.bounded(latents)
         # Between a value and the next: an end of the range has a boundary on one side alone.
         margins = (bounded - bounded.floor() - 0.5).abs().amin(dim=-1)
         return Assignment(self._codes(bounded.round()), margins.unsqueeze(-1))
@@ -64,7 +64,7 @@ class FiniteScalarQuantizer(Quantizer):
 
     def quantize(self, latents: Mapping[str, Tensor], generator: torch.Generator) -> Quantized:
         """As `Quantizer` says; nothing moves but by gradients, and nothing is drawn."""
-        bounded = {name: self._bound(z) for name, z in latents.items()}
+        bounded = {name: self.bounded(z) for name, z in latents.items()}
         codes = {name: self._codes(b.detach().round()) for name, b in bounded.items()}
         vectors = {name: self._expanded(b + (b.round() - b).detach()) for name, b in bounded.items()}
         rows = {name: v.detach() for name, v in vectors.items()}
@@ -77,7 +77,7 @@ class FiniteScalarQuantizer(Quantizer):
     def _half(self) -> Tensor:
         return torch.floor_divide(self.widths, 2)
 
-    def _bound(self, latents: Tensor) -> Tensor:
+    def bounded(self, latents: Tensor) -> Tensor:
         """Latents [..., D] -> channels [..., C] whose rounding has as many values as it should.
 
         An even number of values lies half a step off centre; the shift keeps zero near zero all the same.

@@ -10,7 +10,6 @@ from torch import Tensor
 from export import signatures
 from export.onnx import export_onnx, tensor_specs
 from export.verify import verify_backbone
-from tessera.runtime import Graph
 from training.backbones.backbone import Backbone
 
 
@@ -20,4 +19,4 @@ def require_parity(backbone: Backbone[Any], batches: Iterable[Mapping[str, Tenso
     model = export_onnx(backbone, traced.example, traced.signature, {})
     _, (output,) = tensor_specs(model)
     assert output.shape[:2] == ("batch", "time")
-    verify_backbone(backbone, Graph(model), batches)
+    verify_backbone(backbone, model, batches)
