@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from export.bundle import tables
 from export.choices import parse_choices
@@ -69,10 +70,17 @@ def _require_same_backbone(bundle: Bundle, source: Source, modality: Modality) -
     if any(name not in manifest.files or bundle.file(name) != data for name, data in backbone.files.items()):
         raise TrainingError(f"the bundle reads {modality} with other files than the backbone that is given")
     # Bundles of version 1 do not say whose weights they have.
-    if stated is not None and stated != dict(backbone.provenance):
+    if stated is not None and not _agree(stated, backbone.provenance):
         raise TrainingError(
             f"the {modality} backbone that is given is not the one that the bundle says it has"
         )
+
+
+def _agree(stated: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Of equal weights and options. Files may have other names since, as a list of words has once it was imported."""
+    known = stated["files"]
+    same = all(known.get(name, digest) == digest for name, digest in own["files"].items())
+    return same and bool(stated["backbone"] == own["backbone"])
 
 
 def _parity(bundle: Bundle, source: Source, modality: Modality, scope: Scope) -> ModalityParity:
