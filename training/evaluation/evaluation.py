@@ -64,7 +64,7 @@ def score_runs(
         for modality, part in task.asked_for():
             if modality in recipes[0].modalities:
                 require_width(modality, part.width(modality), recipes[0], f"the data of '{task.name}'")
-    trained_on = [trained_on(checkpoint) for checkpoint in checkpoints]
+    features = [trained_on(checkpoint) for checkpoint in checkpoints]
     results: dict[str, list[Result]] = {task.name: [] for task in tasks}
     kept = 0
     for number, checkpoint in enumerate(checkpoints, start=1):
@@ -75,7 +75,7 @@ def score_runs(
             results[task.name].append(task.score(coder, seeds))
     scores = {task.name: task_scores(task, results[task.name]) for task in tasks}
     for task in tasks:
-        scores[task.name]["caption"] += "".join(_foreign(task, trained_on))
+        scores[task.name]["caption"] += "".join(_foreign(task, features))
     document = whole_document(
         scores,
         [recipe.training.seed for recipe in recipes],
