@@ -22,11 +22,6 @@ _EXAMPLES: Mapping[Modality, str] = {
     "video": "video=vgg19:vgg19-dcbb9e9d.pth",
     "text": "text=bert:bert-base-uncased/",
 }
-_SHORT: Mapping[Modality, str] = {
-    "audio": "--vggish vggish-10086976.pth",
-    "video": "--vgg19 vgg19-dcbb9e9d.pth",
-    "text": "--bert bert-base-uncased/",
-}
 
 # What `says` writes of weights: a store of released features says something else, in words.
 _STATED = re.compile(rf"{CLASSIC}|({CLASSIC}|vggish|vgg19|bert)-[0-9a-f]{{8}}(,.*)?")
@@ -108,9 +103,11 @@ def _stated(checkpoint: Path, recipe: Recipe) -> Mapping[str, str]:
 def _own(modality: Modality, stated: str | None) -> Choice:
     if stated is None or stated.partition("-")[0] != CLASSIC:
         said = f", whose features are '{stated}'" if stated else ""
+        example = _EXAMPLES[modality]
+        name, _, weights = example.partition("=")[2].partition(":")
         raise TrainingError(
-            f"the model needs its backbone for {modality}{said}: give --backbone {_EXAMPLES[modality]}, "
-            f"which `tessera export` also takes as {_SHORT[modality]}"
+            f"the model needs its backbone for {modality}{said}: give --backbone {example}, "
+            f"which `tessera export` also takes as --{name} {weights}"
         )
     return Choice(CLASSIC, None, {})
 

@@ -72,7 +72,7 @@ class CodesGraph(nn.Module):
     def spread(self) -> float:
         """How far the rows of a codebook lie from their mean, of the codebook where they lie closest.
 
-        In what margins are measured in: of finite scalars that are the steps of a channel, which are one apart.
+        In what margins are measured in; of finite scalars those are the steps of a channel, which are one apart.
         """
         tables = (
             table

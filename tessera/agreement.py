@@ -28,6 +28,9 @@ TOLERANCE = 1e-3
 HALF_TOLERANCE = 2e-2
 """As `TOLERANCE`, of a feature, in half precision."""
 
+HALF_LATENT = 1.0
+"""As `TOLERANCE`, of a latent, in half precision: of features unlike any other, those lie far off; the code counts."""
+
 EXACT = 1e-5
 """Largest difference of the embeddings of equal codes, as a share of the largest: they are rows of one table."""
 
@@ -70,8 +73,7 @@ class Rule:
 
     def _fine(self, part: Comparison) -> bool:
         whole = self.precision == "fp32"
-        # In half precision, latents of features unlike any other lie far off the mark: what counts is the code.
-        share, tolerance = (TIES, TOLERANCE) if whole else (1 - HALF_AGREEMENT, 1.0)
+        share, tolerance = (TIES, TOLERANCE) if whole else (1 - HALF_AGREEMENT, HALF_LATENT)
         return (
             few(part.mismatches, part.codes, share)
             and part.largest_margin < self.epsilon

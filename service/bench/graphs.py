@@ -58,16 +58,16 @@ def _figures(tokenizers: dict[str, Tokenizer], modality: Modality, seconds: floa
 
 def _figure(name: str, tokenizer: Tokenizer, modality: Modality) -> dict[str, Any]:
     bundle, manifest = tokenizer.bundle, tokenizer.manifest
-    parity = manifest.parity.get(modality)
+    parity = manifest.parity[modality]
     return {
         "bundle": name,
         "precision": manifest.precision,
         "modality": modality,
         "backbone_mb": round(len(bundle.graph(f"{modality}.backbone")) / 1e6, 2),
         "codes_mb": round(len(bundle.graph(f"{modality}.codes")) / 1e6, 2),
-        "compared": None if parity is None else parity.segments,
-        "agreement": None if parity is None else 1 - parity.mismatches / parity.segments,
-        "mean_margin": None if parity is None else parity.mean_mismatch_margin,
+        "compared": parity.segments,
+        "agreement": 1 - parity.mismatches / parity.segments,
+        "mean_margin": parity.mean_mismatch_margin,
     }
 
 
@@ -87,14 +87,13 @@ def _table(figures: list[dict[str, Any]]) -> Table:
     for head in heads:
         table.add_column(head, justify="left" if head in heads[:3] else "right")
     for row in figures:
-        agreement = "-" if row["agreement"] is None else f"{row['agreement']:.2%}"
         table.add_row(
             row["modality"],
             Path(row["bundle"]).name,
             row["precision"],
             f"{row['backbone_mb']:.1f}",
             f"{row['codes_mb']:.1f}",
-            agreement,
+            f"{row['agreement']:.2%}",
             "-" if not row["mean_margin"] else f"{row['mean_margin']:.2g}",
             f"{row['segments_per_second']:,.0f}",
             f"{row['ratio']:.2f}",

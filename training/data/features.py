@@ -34,9 +34,8 @@ class FeatureSet:
     labels: NDArray[np.int64]  # [N]: class of the clip; -1 where it has none
     segments: NDArray[np.bool_] | None = None  # [N, T, C + 1]: classes of each second, background last
     ids: tuple[str, ...] | None = None  # names of the clips
-    backbones: Mapping[Modality, str] = field(
-        default_factory=dict
-    )  # whose features they are said to be, if known
+    # Whose features they are said to be, where that is known.
+    backbones: Mapping[Modality, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.text is None) != (self.words is None):
