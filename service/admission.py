@@ -1,59 +1,124 @@
-"""Who may come in: work is admitted by its cost in segments; what was admitted never waits for room again."""
+"""Who may come in: work is admitted by what it costs; what was admitted never waits for room again.
+
+It belongs to the event loop, so it needs no lock.
+"""
 
 from __future__ import annotations
 
+import math
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
+from service.costs import Cost
 from service.errors import ApiError, ErrorCode
 from service.settings import setting_name
 
 
-class Admission:
-    """Counts the cost of admitted work. It belongs to the event loop, so it needs no lock.
+class Room(Protocol):
+    """What is taken of something that is bounded."""
 
-    An input is admitted with room for one window and keeps it until it is answered, so it can always go on,
-    one window after the other; room to decode ahead is taken only while there is some. Hence no deadlock, and
-    the windows of media in memory never cost more than `capacity`.
+    capacity: int
+
+    @property
+    def used(self) -> int:
+        """How much is taken, by all."""
+
+    def take(self, amount: int) -> bool:
+        """Take `amount`, if there is room for it."""
+
+    def give_back(self, amount: int) -> None:
+        """Give back `amount` of what was taken."""
+
+
+class OwnRoom:
+    """That of one process."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.used = 0
+
+    def take(self, amount: int) -> bool:
+        """As `Room`."""
+        if amount > self.capacity - self.used:
+            return False
+        self.used += amount
+        return True
+
+    def give_back(self, amount: int) -> None:
+        """As `Room`."""
+        self.used -= amount
+
+
+class Admission:
+    """Bounds the work of a device that was admitted, in microseconds of the device and in bytes.
+
+    An input is admitted with room for one window and keeps it until it is answered, so it can always go on, one
+    window after the other; room to decode ahead is taken only while there is some. Hence no deadlock, and the windows
+    in memory never take more than there is.
     """
 
-    def __init__(self, capacity: int, max_request_segments: int) -> None:
-        self.capacity = capacity
+    def __init__(self, micros: Room, data: Room, max_request_segments: int) -> None:
+        self.micros = micros
+        self.bytes = data
         self.max_request_segments = max_request_segments
-        self.used = 0
         self.closed = False
 
-    def admit(self, cost: int) -> Lease:
-        """Room for `cost` segments, or a refusal at once.
+    def admit(self, cost: Cost, seconds: float = math.inf) -> Lease:
+        """Room for `cost` in a request that has so many seconds left, or a refusal at once.
 
         Raises:
-            ApiError: `overloaded`; `too_many_inputs` when it could never fit; `shutting_down`.
+            ApiError: `overloaded`, also where the queue is longer than the request's time; `too_many_inputs` when it
+                could never fit; `shutting_down`.
         """
         if self.closed:
             raise ApiError("shutting_down", "the server is shutting down; send this to another replica")
-        if cost > self.capacity:
-            raise self._full(
-                "too_many_inputs", f"room for {cost} segments, the queue has {self.capacity}", cost
-            )
-        if cost > self.capacity - self.used:
-            raise self._full("overloaded", "the queue is full; try again", self.used + cost)
-        self.used += cost
+        self._require_fit(cost)
+        if self.micros.used + cost.micros > seconds * 1e6:
+            raise self._overloaded("the queue is longer than the time of this request", cost.micros, seconds)
+        if not self.take(cost):
+            raise self._overloaded("the queue is full; try again", cost.micros, self.micros.capacity / 1e6)
         return Lease(self, cost)
 
-    def _full(self, code: ErrorCode, message: str, actual: int) -> ApiError:
-        setting = setting_name("max_queue_segments")
-        return ApiError(code, message, limit=self.capacity, actual=actual, setting=setting)
+    def _require_fit(self, cost: Cost) -> None:
+        if cost.micros > self.micros.capacity:
+            limit, actual = self.micros.capacity / 1e6, cost.micros / 1e6
+            message = f"{actual:.3g} s of the device's time, the queue has {limit:g}"
+            raise _refusal("too_many_inputs", message, limit, actual, "max_queue_seconds")
+        if cost.bytes > self.bytes.capacity:
+            message = f"{cost.bytes} bytes of decoded inputs, the queue has {self.bytes.capacity}"
+            raise _refusal("too_many_inputs", message, self.bytes.capacity, cost.bytes, "max_queue_bytes")
+
+    def _overloaded(self, message: str, more: int, limit: float) -> ApiError:
+        waiting = (self.micros.used + more) / 1e6
+        error = _refusal("overloaded", message, limit, waiting, "max_queue_seconds")
+        # Half of what waits will be done by then.
+        error.retry_after = max(1, math.ceil(self.micros.used / 2e6))
+        return error
+
+    def take(self, cost: Cost) -> bool:
+        """Take room for `cost`, if there is some."""
+        if not self.micros.take(cost.micros):
+            return False
+        if self.bytes.take(cost.bytes):
+            return True
+        self.micros.give_back(cost.micros)
+        return False
 
     @property
     def accepts(self) -> bool:
         """Whether a small request would be admitted now."""
-        return not self.closed and self.used < self.capacity
+        full = self.micros.used >= self.micros.capacity or self.bytes.used >= self.bytes.capacity
+        return not (self.closed or full)
+
+
+def _refusal(code: ErrorCode, message: str, limit: float, actual: float, setting: str) -> ApiError:
+    return ApiError(code, message, limit=limit, actual=actual, setting=setting_name(setting))
 
 
 class Lease:
     """The room of one request; a context manager that gives it back."""
 
-    def __init__(self, admission: Admission, cost: int) -> None:
+    def __init__(self, admission: Admission, cost: Cost) -> None:
         self._admission = admission
         self._cost = cost
         self._segments = 0
@@ -67,26 +132,21 @@ class Lease:
         self._segments += segments
         limit = self._admission.max_request_segments
         if self._segments > limit:
-            raise ApiError(
-                "too_many_segments",
-                f"the inputs of the request have more than {limit} segments together",
-                limit=limit,
-                actual=self._segments,
-                setting=setting_name("max_request_segments"),
-            )
+            message = f"the inputs of the request have more than {limit} segments together"
+            raise _refusal("too_many_segments", message, limit, self._segments, "max_request_segments")
 
-    def extend(self, cost: int) -> bool:
+    def extend(self, cost: Cost) -> bool:
         """Take more room if there is some."""
-        if cost > self._admission.capacity - self._admission.used:
+        if not self._admission.take(cost):
             return False
-        self._admission.used += cost
-        self._cost += cost
+        self._cost = self._cost.plus(cost)
         return True
 
-    def shrink(self, cost: int) -> None:
+    def shrink(self, cost: Cost) -> None:
         """Give back a part of the room."""
-        self._admission.used -= cost
-        self._cost -= cost
+        self._admission.micros.give_back(cost.micros)
+        self._admission.bytes.give_back(cost.bytes)
+        self._cost = self._cost.minus(cost)
 
     def __enter__(self) -> Self:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -11,26 +11,32 @@ from fastapi_offline import FastAPIOffline
 
 from service.api import health, models, tokenize
 from service.api.answers import add_error_handlers
+from service.bundles import LoadedBundle, load_bundles
 from service.contract import API_VERSION, document_of
+from service.costs import Costs
 from service.engine import Engine
 from service.metrics import Metrics
 from service.middleware import BodyLimit, Deadline, RequestContext
+from service.serving import serve_here
 from service.settings import Settings
-from tessera.tokenizer import Tokenizer
 
 
-def create_app(settings: Settings, tokenizer: Tokenizer | None = None) -> FastAPI:
-    """The server of one bundle, as an ASGI application.
+def create_app(
+    settings: Settings, bundles: Sequence[LoadedBundle] | None = None, *, costs: type[Costs] = Costs
+) -> FastAPI:
+    """The server of some bundles, as an ASGI application.
 
-    Without `tokenizer` the bundle of `settings` is loaded when the application starts. The engine is at
-    `app.state.engine` from then on.
+    Without `bundles` those of `settings` are loaded when the application starts. The engine is at `app.state.engine`
+    from then on; `app.state.lost` is set when a device died, which ends a server. `costs` are learnt for each model.
     """
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loaded = tokenizer if tokenizer is not None else await asyncio.to_thread(load_tokenizer, settings)
-        engine = app.state.engine = Engine(loaded, settings, metrics)
+        loaded = bundles if bundles is not None else await asyncio.to_thread(load_bundles, settings)
+        app.state.lost = asyncio.Event()
+        models = serve_here(loaded, settings, costs=costs, on_batch=metrics.batch, on_lost=app.state.lost.set)
+        engine = app.state.engine = Engine(models, settings, metrics)
         engine.start()
         yield
         await engine.close()
@@ -55,15 +61,3 @@ def create_app(settings: Settings, tokenizer: Tokenizer | None = None) -> FastAP
         app.include_router(health.metrics_router)
     app.openapi = lambda: document_of(app)  # type: ignore[method-assign]
     return app
-
-
-def load_tokenizer(settings: Settings) -> Tokenizer:
-    """The tokenizer of the bundle that `settings` name.
-
-    Raises:
-        BundleError: there is none, or it is damaged.
-        RuntimeUnavailable: the device is not there.
-    """
-    return Tokenizer.load(
-        settings.bundle, device=settings.device, threads=settings.threads, limits=settings.limits
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from service.errors import CATALOGUE, ErrorCode, ErrorType
-from service.schemas import DetokenizeRequest, DType, RawQuery, TokenizeRequest
+from service.jobs import Lane
+from service.schemas import DetokenizeRequest, DType, FeaturesQuery, RawQuery, TokenizeRequest
 from tessera.windows import Modality
 
 API_VERSION = "1.0.0"
@@ -192,20 +193,24 @@ def _body(content: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _query_parameters() -> list[dict[str, Any]]:
-    properties = RawQuery.model_json_schema(ref_template=_REF)["properties"]
+    raw, features = (
+        query.model_json_schema(ref_template=_REF)["properties"] for query in (RawQuery, FeaturesQuery)
+    )
     return [
         {
             "name": name,
             "in": "query",
             "required": False,
             "schema": schema,
-            "description": "Of a raw body only; JSON and multipart bodies say it themselves.",
+            "description": _OF_RAW if name in raw else _OF_FEATURES,
             **({"style": "form", "explode": False} if schema.get("type") == "array" else {}),
         }
-        for name, schema in properties.items()
+        for name, schema in {**features, **raw}.items()
     ]
 
 
+_OF_RAW = "Of a raw body only; JSON and multipart bodies say it themselves."
+_OF_FEATURES = "Of a body of features, which must have it."
 _BINARY = {"type": "string", "format": "binary"}
 _MSGPACK = {"application/msgpack": {"schema": _BINARY}}
 _HEADERS = [
@@ -224,12 +229,19 @@ _HEADERS = [
         "description": "Comes back with the answer; without, one is made.",
     },
 ]
+_PRIORITY = {
+    "name": "X-Priority",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": list(get_args(Lane)), "default": "interactive"},
+    "description": "`bulk` takes what others leave of the device, and a little always.",
+}
 
 TOKENIZE = _route(
     TokenizeResponse,
     *(400, 403, 404, 413, 415, 422, 500, 503, 504),
     forms=_MSGPACK,
-    parameters=[*_query_parameters(), *_HEADERS],
+    parameters=[*_query_parameters(), *_HEADERS, _PRIORITY],
     requestBody=_body(
         {
             "application/json": _ref(TokenizeRequest),
@@ -242,6 +254,7 @@ TOKENIZE = _route(
             "audio/*": _BINARY,
             "video/*": _BINARY,
             "text/plain": {"type": "string"},
+            "application/octet-stream": _BINARY,
         }
     ),
 )

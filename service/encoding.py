@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from service.errors import ApiError
 from service.schemas import DType, EncodingFormat, ReturnField
-from tessera.codes import Encoding
+from tessera.codes import Codes, Encoding
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -52,24 +52,31 @@ class Wire:
 
 
 def item_document(
-    index: int, item_id: str | None, encoding: Encoding, returns: Sequence[ReturnField], wire: Wire
+    index: int, item_id: str | None, codes: Codes, returns: Sequence[ReturnField], wire: Wire
 ) -> dict[str, Any]:
-    """One entry of `data`."""
-    document = {"index": index, "id": item_id} | encoding.to_json()
+    """One entry of `data`; more than codes are those of an `Encoding`."""
+    document = {"index": index, "id": item_id, **codes.to_json()}
     if "codes" not in returns:
         del document["codes"]
         document.pop("clip_codes", None)
-    if "margins" in returns:
-        document["margins"] = wire.array(encoding.margins)
-        if encoding.clip_margins is not None:
-            document["clip_margins"] = wire.array(encoding.clip_margins)
-    if "embeddings" in returns:
-        document["embeddings"] = wire.array(encoding.embeddings)
-    if "latents" in returns:
-        document["latents"] = wire.array(encoding.latents)
-    if "pooled" in returns:
-        document["pooled"] = wire.array(encoding.pooled)
+    if isinstance(codes, Encoding):
+        document |= _array_documents(codes, returns, wire)
     return document
+
+
+def _array_documents(encoding: Encoding, returns: Sequence[ReturnField], wire: Wire) -> dict[str, Any]:
+    arrays: dict[str, NDArray[np.float32]] = {}
+    if "margins" in returns:
+        arrays["margins"] = encoding.margins
+        if encoding.clip_margins is not None:
+            arrays["clip_margins"] = encoding.clip_margins
+    if "embeddings" in returns:
+        arrays["embeddings"] = encoding.embeddings
+    if "latents" in returns:
+        arrays["latents"] = encoding.latents
+    if "pooled" in returns:
+        arrays["pooled"] = encoding.pooled
+    return {name: wire.array(array) for name, array in arrays.items()}
 
 
 def error_document(index: int, item_id: str | None, error: ApiError, request_id: str) -> dict[str, Any]:
@@ -77,10 +84,10 @@ def error_document(index: int, item_id: str | None, error: ApiError, request_id:
     return {"index": index, "id": item_id, "error": error.document(request_id)}
 
 
-def usage_document(encodings: Sequence[Encoding]) -> dict[str, Any]:
+def usage_document(tokenized: Sequence[Codes]) -> dict[str, Any]:
     """What was tokenised in all."""
     return {
-        "items": len(encodings),
-        "segments": sum(len(encoding.codes) for encoding in encodings),
-        "media_seconds": sum(encoding.duration_sec or 0.0 for encoding in encodings),
+        "items": len(tokenized),
+        "segments": sum(len(clip.codes) for clip in tokenized),
+        "media_seconds": sum(clip.duration_sec or 0.0 for clip in tokenized),
     }

@@ -1,142 +1,244 @@
-"""From parsed inputs to encodings: admission, decoding, the device, and what became of each input."""
+"""From parsed inputs to codes: admission, decoding, the device, and what became of each input."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
-from service.admission import Admission, Lease
+from service.admission import Lease
+from service.costs import Cost
 from service.errors import ApiError
-from service.inputs import is_light, is_media, open_clip, source_field
-from service.jobs import Answer
+from service.inputs import is_light, media_modality, open_clip, source_field
+from service.jobs import Answer, Block, Lane
 from service.metrics import Metrics
 from service.reader import ClipReader
-from service.scheduler import Scheduler
-from service.schemas import Input
+from service.ready import FeatureArray, ReadyClips
+from service.schemas import AudioInput, FeaturesInput, Input, TextInput, VideoInput
+from service.serving import Served
 from service.settings import Settings
 from service.trace import Timings
-from tessera.codes import Encoding
+from tessera.clips import ReadyClip
+from tessera.codes import Codes
 from tessera.errors import InputError
 from tessera.limits import Truncate
-from tessera.tokenizer import Tokenizer
-from tessera.windows import WindowCodes
+from tessera.windows import Modality, WindowCodes
 
 _log = logging.getLogger(__name__)
 
+Item = Input | FeatureArray
+Outcome = Codes | ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a request wants its inputs tokenised; `deadline` is on the clock of `time.perf_counter`.
+
+    Without `full`, codes alone are answered; with it, an `Encoding`.
+    """
+
+    truncate: Truncate = "none"
+    full: bool = True
+    lane: Lane = "interactive"
+    deadline: float | None = None
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline."""
+        return math.inf if self.deadline is None else self.deadline - time.perf_counter()
+
 
 class Engine:
-    """One tokenizer behind a queue: everything of the service that is not HTTP."""
+    """Models behind their queues: everything of the service that is not HTTP."""
 
-    def __init__(self, tokenizer: Tokenizer, settings: Settings, metrics: Metrics) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, models: Sequence[Served], settings: Settings, metrics: Metrics) -> None:
+        """The first of `models` is the default."""
+        self.models = {model.name: model for model in models}
+        self.default = models[0]
         self.settings = settings
         self.metrics = metrics
         self.draining = False
-        self.admission = Admission(settings.max_queue_segments, settings.max_request_segments)
-        self.scheduler = Scheduler(
-            tokenizer.run,
-            max_batch_segments=settings.max_batch_segments,
-            stall_seconds=settings.stall_seconds,
-            warm_up=tokenizer.warm_up,
-            on_batch=partial(metrics.batch, max_segments=settings.max_batch_segments),
-        )
-        self._window = tokenizer.bundle.manifest.time_grid.window_segments
+        self.devices = list(dict.fromkeys(model.device for model in models))
+        self.admissions = list(dict.fromkeys(model.admission for model in models))
         self._decoders = ThreadPoolExecutor(settings.workers, thread_name_prefix="decode")
         self._open_media = asyncio.Semaphore(settings.max_open_media)
 
     def start(self) -> None:
-        """Start the device; ready once a real batch of each modality ran through its graphs."""
-        self.scheduler.start()
+        """Start the devices; ready once a real batch of each modality ran through its graphs."""
+        for device in self.devices:
+            device.start()
         self.metrics.watch(self)
 
     async def close(self) -> None:
         """Finish what was admitted."""
         self.stop_admission()
-        await self.scheduler.close(timeout=self.settings.drain_seconds)
+        await asyncio.gather(*(device.close(self.settings.drain_seconds) for device in self.devices))
         self._decoders.shutdown(wait=False, cancel_futures=True)
 
     def stop_admission(self) -> None:
         """Refuse every request that was not admitted yet."""
         self.draining = True
-        self.admission.closed = True
+        for admission in self.admissions:
+            admission.closed = True
+
+    @property
+    def warm(self) -> bool:
+        """Whether a real batch of each model ran."""
+        return all(device.warm for device in self.devices)
+
+    @property
+    def alive(self) -> bool:
+        """Whether every device answers."""
+        return all(device.alive for device in self.devices)
 
     @property
     def ready(self) -> bool:
-        """A real batch ran, the device lives, the queue accepts and nobody asked the server to stop."""
-        return self.scheduler.warm and self.scheduler.alive and self.admission.accepts and not self.draining
+        """A real batch ran, the devices live, the queues accept and nobody asked the server to stop."""
+        accepts = all(admission.accepts for admission in self.admissions)
+        return self.warm and self.alive and accepts and not self.draining
 
-    async def tokenize(
-        self, items: Sequence[Input | ApiError], truncate: Truncate, timings: Timings
-    ) -> list[Encoding | ApiError]:
-        """Each input's encoding, or its error, which never touches another input.
+    def model(self, name: str | None) -> Served:
+        """The model of this name; the default without one.
 
         Raises:
-            ApiError: the request is not admitted.
+            ApiError: `model_not_found`: nothing is answered by another model than the one that was asked for.
         """
-        good = sum(not isinstance(item, ApiError) for item in items)
-        with self.admission.admit(good * self._window) as lease:
-            return await asyncio.gather(
-                *(
-                    self._tokenize_one(f"inputs[{index}]", item, truncate, lease, timings)
-                    for index, item in enumerate(items)
-                )
-            )
+        model = self.default if name is None else self.models.get(name)
+        if model is None:
+            known = ", ".join(f"'{each}'" for each in self.models)
+            raise ApiError("model_not_found", f"the models served here: {known}", param="model")
+        return model
 
-    async def _tokenize_one(
-        self, place: str, item: Input | ApiError, truncate: Truncate, lease: Lease, timings: Timings
-    ) -> Encoding | ApiError:
-        if isinstance(item, ApiError):
-            return item.at(place)
-        gate: AbstractAsyncContextManager[None] = self._open_media if is_media(item) else nullcontext()
+    async def tokenize(
+        self, model: Served, items: Sequence[Item | ApiError], terms: Terms, timings: Timings
+    ) -> list[Outcome]:
+        """The codes of each clip, or the error of an input, which never touches another.
+
+        Raises:
+            ApiError: the request is not admitted, or has too many segments.
+        """
+        request = _Request(model, terms, timings)
+        opened = [await self._opened(request, item) for item in items]
+        ready = {index: clips for index, clips in enumerate(opened) if isinstance(clips, ReadyClips)}
+        media = {
+            index: clip for index, clip in enumerate(opened) if isinstance(clip, AudioInput | VideoInput)
+        }
+        outcomes: dict[int, list[Outcome]] = {
+            index: [error.at(_place(index))]
+            for index, error in enumerate(opened)
+            if isinstance(error, ApiError)
+        }
+        cost = Cost()
+        for each in (
+            *map(model.cost_of, ready.values()),
+            *(model.window_cost(media_modality(item)) for item in media.values()),
+        ):
+            cost = cost.plus(each)
+        with model.admission.admit(cost, terms.seconds_left) as lease:
+            lease.count(sum(clips.segments for clips in ready.values()))
+            work = [self._tokenize_media(request, index, item, lease) for index, item in media.items()]
+            if ready:
+                work.append(_tokenize_ready(request, ready))
+            # A task for each is needed only where there are several.
+            for done in [await work[0]] if len(work) == 1 else await asyncio.gather(*work):
+                outcomes |= done
+        return [outcome for index in range(len(items)) for outcome in outcomes[index]]
+
+    async def _opened(
+        self, request: _Request, item: Item | ApiError
+    ) -> ReadyClips | AudioInput | VideoInput | ApiError:
+        """`item`, opened if that needs no decoding; or what is wrong with it."""
+        if isinstance(item, ApiError | AudioInput | VideoInput):
+            return item
+        opening = partial(_open_ready, request, item)
+        started = time.perf_counter()
+        try:
+            if is_light(item):
+                return opening()
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, opening)
+        except InputError as error:
+            return ApiError.of_input(error, source_field(item))
+        except ApiError as error:
+            return error
+        finally:
+            request.timings.decode += time.perf_counter() - started
+
+    async def _tokenize_media(
+        self, request: _Request, index: int, item: AudioInput | VideoInput, lease: Lease
+    ) -> dict[int, list[Outcome]]:
         arrived = time.perf_counter()
         try:
-            async with gate:
-                timings.queue += time.perf_counter() - arrived
-                return await self._encode(item, truncate, lease, timings)
+            async with self._open_media:
+                request.timings.queue += time.perf_counter() - arrived
+                return {index: [await self._encode(request, item, lease)]}
         except InputError as error:
-            return ApiError.of_input(error, source_field(item)).at(place)
+            return {index: [ApiError.of_input(error, source_field(item)).at(_place(index))]}
         except ApiError as error:
-            return error.at(place)
-        except Exception:
-            _log.exception("%s failed", place)
-            return ApiError.internal().at(place)
+            return {index: [error.at(_place(index))]}
+        except Exception as error:
+            return {index: [_internal(index, error)]}
 
-    async def _encode(self, item: Input, truncate: Truncate, lease: Lease, timings: Timings) -> Encoding:
-        pool = None if is_light(item) else self._decoders
-        reader = ClipReader(pool, partial(open_clip, self.tokenizer, item, truncate))
+    async def _encode(self, request: _Request, item: AudioInput | VideoInput, lease: Lease) -> Codes:
+        opener, timings = request.model.opener, request.timings
+        reader = ClipReader(self._decoders, partial(open_clip, opener, item, request.terms.truncate))
         try:
-            codes = await self._stream(reader, lease, timings)
+            codes = await self._stream(request, reader, media_modality(item), lease)
         finally:
             timings.decode += reader.decode_sec
             timings.queue += reader.wait_sec
             reader.close()
-        return self.tokenizer.assemble(reader.clip, codes)
+        return opener.assemble(reader.clip, codes)
 
-    async def _stream(self, reader: ClipReader, lease: Lease, timings: Timings) -> list[WindowCodes]:
+    async def _stream(
+        self, request: _Request, reader: ClipReader, modality: Modality, lease: Lease
+    ) -> list[WindowCodes]:
         """Run a clip part by part, decoding the next while one runs, as far as there is room for both."""
         codes: list[WindowCodes] = []
         running: asyncio.Future[Answer] | None = None
-        ahead = _Ahead(lease, self._window, self.settings.max_stream_windows)
+        ahead = _Ahead(lease, request.model.window_cost(modality), self.settings.max_stream_windows)
         try:
             while not reader.ended:
                 part = await reader.take(ahead.count)
                 lease.count(sum(window.segments for window in part))
                 if running is not None:
-                    codes += _received(await running, timings)
-                running = self.scheduler.submit(part) if part else None
+                    codes += _windows(await request.received(running))
+                running = request.submit([Block.of(window) for window in part]) if part else None
                 if running is not None and not (reader.ended or ahead.grow()):
-                    codes += _received(await running, timings)
+                    codes += _windows(await request.received(running))
                     running = None
-            return codes if running is None else codes + _received(await running, timings)
+            return codes if running is None else codes + _windows(await request.received(running))
         finally:
             ahead.release()
             if running is not None:
                 running.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What its inputs share."""
+
+    model: Served
+    terms: Terms
+    timings: Timings
+
+    def submit(self, blocks: Sequence[Block]) -> asyncio.Future[Answer]:
+        """Send `blocks` to the device."""
+        terms = self.terms
+        return self.model.device.submit(
+            self.model.name, blocks, lane=terms.lane, full=terms.full, deadline=terms.deadline
+        )
+
+    async def received(self, running: asyncio.Future[Answer]) -> Answer:
+        """The answer, once it is there."""
+        answer = await running
+        self.timings.queue += answer.queue_sec
+        self.timings.infer += answer.infer_sec
+        return answer
 
 
 class _Ahead:
@@ -145,7 +247,7 @@ class _Ahead:
     Room is needed for the part that runs and for the part that is read meanwhile; a short clip takes little.
     """
 
-    def __init__(self, lease: Lease, window: int, most: int) -> None:
+    def __init__(self, lease: Lease, window: Cost, most: int) -> None:
         self.count = 1
         self._lease = lease
         self._window = window
@@ -156,7 +258,7 @@ class _Ahead:
         """Make room for the next part beside the one that runs; false when there is none."""
         for count in (min(2 * self.count, self._most), self.count):
             more = max(0, self.count + count - self._held)
-            if self._lease.extend(more * self._window):
+            if self._lease.extend(self._window.times(more)):
                 self._held += more
                 self.count = count
                 return True
@@ -164,10 +266,51 @@ class _Ahead:
 
     def release(self) -> None:
         """Give back all but the room that the clip was admitted with."""
-        self._lease.shrink((self._held - 1) * self._window)
+        self._lease.shrink(self._window.times(self._held - 1))
 
 
-def _received(answer: Answer, timings: Timings) -> list[WindowCodes]:
-    timings.queue += answer.queue_sec
-    timings.infer += answer.infer_sec
-    return answer.codes
+async def _tokenize_ready(request: _Request, ready: Mapping[int, ReadyClips]) -> dict[int, list[Outcome]]:
+    """All clips that need no decoding in one job."""
+    running = request.submit([block for clips in ready.values() for block in clips.blocks])
+    try:
+        answer = await request.received(running)
+    except ApiError as error:
+        return {index: [error.at(_place(index))] * clips.count for index, clips in ready.items()}
+    finally:
+        running.cancel()
+    outcomes: dict[int, list[Outcome]] = {}
+    blocks = iter(answer.blocks)
+    for index, clips in ready.items():
+        codes = clips.codes(request.model.opener, [next(blocks) for _ in clips.blocks])
+        outcomes[index] = [_internal(index, each) if isinstance(each, Exception) else each for each in codes]
+    return outcomes
+
+
+def _open_ready(request: _Request, item: TextInput | FeaturesInput | FeatureArray) -> ReadyClips:
+    opener = request.model.opener
+    if isinstance(item, FeatureArray):
+        return ReadyClips.of_array(opener, item)
+    clip = open_clip(opener, item, request.terms.truncate)
+    assert isinstance(clip, ReadyClip), "texts and features need no decoding. This is a bug."
+    return ReadyClips.of_clip(clip)
+
+
+def _windows(answer: Answer) -> list[WindowCodes]:
+    """Those of blocks of one window each.
+
+    Raises:
+        Exception: what the graphs said of one that they cannot run.
+    """
+    for block in answer.blocks:
+        for failure in block.failures.values():
+            raise failure
+    return [WindowCodes.of(block.outputs, 0) for block in answer.blocks]
+
+
+def _place(index: int) -> str:
+    return f"inputs[{index}]"
+
+
+def _internal(index: int, error: Exception) -> ApiError:
+    _log.error("%s failed", _place(index), exc_info=error)
+    return ApiError.internal().at(_place(index))

@@ -3,6 +3,7 @@
 ApiError            an answer of the catalogue, raised anywhere, turned into HTTP in one place
 ClientDisconnected  nobody is left to answer
 StartError          `tessera serve` cannot start; one sentence for the operator
+DeviceLost          `tessera serve` ended because its device died
 """
 
 from __future__ import annotations
@@ -100,7 +101,10 @@ assert set(CATALOGUE) == set(get_args(ErrorCode)), "every code has one entry. Th
 
 
 class ApiError(Exception):
-    """An answer of the catalogue. `param` is the field at fault; `setting` names the knob of `limit`."""
+    """An answer of the catalogue. `param` is the field at fault; `setting` names the knob of `limit`.
+
+    `retry_after` is in seconds, where more is known than the catalogue says.
+    """
 
     def __init__(
         self,
@@ -119,6 +123,7 @@ class ApiError(Exception):
         self.limit = limit
         self.actual = actual
         self.setting = setting
+        self.retry_after: int | None = None
 
     @property
     def spec(self) -> ErrorSpec:
@@ -175,6 +180,10 @@ class ClientDisconnected(Exception):
 
 class StartError(TesseraError):
     """The server cannot start; the message says what to change."""
+
+
+class DeviceLost(TesseraError):
+    """A device died under a server, which ended so that another is started in its place."""
 
 
 def combined(errors: Sequence[ApiError]) -> ApiError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import math
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import numpy as np
@@ -11,14 +12,19 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from service.errors import ApiError
-from service.schemas import INPUT, AudioInput, FeaturesInput, Input, TextInput, VideoInput
+from service.ready import FeatureArray
+from service.schemas import INPUT, AudioInput, DType, FeaturesInput, Input, TextInput, VideoInput
 from service.validation import faults
 from tessera.clips import Clip
 from tessera.limits import Truncate
-from tessera.tokenizer import Tokenizer
+from tessera.opener import ClipOpener
+from tessera.windows import Modality
 
 _LIGHT = 16 * 1024
-"""Characters of text or bytes of features that are opened sooner than a thread is woken."""
+"""Characters of text or of base64 that are opened sooner than a thread is woken."""
+
+_LIGHT_ARRAY = 2**20
+"""Bytes of features that are looked through sooner than a thread is woken."""
 
 
 def parse_input(document: Any) -> Input | ApiError:
@@ -31,24 +37,24 @@ def parse_input(document: Any) -> Input | ApiError:
     return _source_fault(item) or item
 
 
-def is_media(item: Input) -> bool:
-    """Whether the input has to be decoded."""
-    return isinstance(item, AudioInput | VideoInput)
+def media_modality(item: AudioInput | VideoInput) -> Modality:
+    """What of a file is tokenised."""
+    return item.track if isinstance(item, VideoInput) else "audio"
 
 
-def is_light(item: Input) -> bool:
+def is_light(item: TextInput | FeaturesInput | FeatureArray) -> bool:
     """Whether opening the input costs less than waking a thread for it."""
-    if isinstance(item, TextInput):
-        return len(item.text or "") < _LIGHT
-    return isinstance(item, FeaturesInput) and len(item.data or "") < _LIGHT
+    if isinstance(item, FeatureArray):
+        return item.values.nbytes < _LIGHT_ARRAY
+    return len((item.text if isinstance(item, TextInput) else item.data) or "") < _LIGHT
 
 
-def source_field(item: Input) -> str:
+def source_field(item: Input | FeatureArray) -> str:
     """The field that holds what is tokenised."""
     return "text" if isinstance(item, TextInput) else "data"
 
 
-def open_clip(tokenizer: Tokenizer, item: Input, truncate: Truncate) -> Clip:
+def open_clip(opener: ClipOpener, item: Input, truncate: Truncate) -> Clip:
     """The clip of `item`.
 
     Raises:
@@ -57,22 +63,22 @@ def open_clip(tokenizer: Tokenizer, item: Input, truncate: Truncate) -> Clip:
     """
     match item:
         case TextInput():
-            return tokenizer.open_text(item.text or "", truncate=truncate)
+            return opener.open_text(item.text or "", truncate=truncate)
         case FeaturesInput():
-            return tokenizer.open_features(item.modality, _features(item))
-        case AudioInput():
-            return _open_media(tokenizer, item, "audio", truncate)
-        case VideoInput():
-            return _open_media(tokenizer, item, item.track, truncate)
+            return opener.open_features(item.modality, _features(item))
+        case AudioInput() | VideoInput():
+            return _open_media(opener, item, truncate)
         case _:
             assert_never(item)
 
 
-def _open_media(
-    tokenizer: Tokenizer, item: AudioInput | VideoInput, modality: Any, truncate: Truncate
-) -> Clip:
-    return tokenizer.open(
-        _bytes(item.data), modality, start_sec=item.start_sec, end_sec=item.end_sec, truncate=truncate
+def _open_media(opener: ClipOpener, item: AudioInput | VideoInput, truncate: Truncate) -> Clip:
+    return opener.open(
+        _bytes(item.data),
+        media_modality(item),
+        start_sec=item.start_sec,
+        end_sec=item.end_sec,
+        truncate=truncate,
     )
 
 
@@ -98,13 +104,21 @@ def _bytes(data: str | bytes | None) -> bytes:
 
 
 def _features(item: FeaturesInput) -> NDArray[np.float32]:
-    dtype = np.dtype(item.dtype).newbyteorder("<")
-    raw = _bytes(item.data)
-    needed = math.prod(item.shape) * dtype.itemsize
+    return array_of(_bytes(item.data), item.dtype, item.shape, "data")
+
+
+def array_of(raw: bytes, dtype: DType, shape: Sequence[int], what: str) -> NDArray[np.float32]:
+    """The array in `raw`, little endian; of float32 a view.
+
+    Raises:
+        ApiError: `invalid_value`: `raw` has another number of bytes.
+    """
+    stored = np.dtype(dtype).newbyteorder("<")
+    needed = math.prod(shape) * stored.itemsize
     if len(raw) != needed:
         raise ApiError(
             "invalid_value",
-            f"data has {len(raw)} bytes, a {item.dtype} array of shape {item.shape} has {needed}",
+            f"{what} has {len(raw)} bytes, a {dtype} array of shape {list(shape)} has {needed}",
             param="data",
         )
-    return np.frombuffer(raw, dtype).reshape(item.shape).astype(np.float32)
+    return np.frombuffer(raw, stored).reshape(shape).astype(np.float32, copy=False)

@@ -1,126 +1,174 @@
-"""What waits for the device: jobs, cut into slices of equal key, taken as batches. Plain data, no threads."""
+"""What is asked of a device: jobs of blocks, the slices of them that ride in batches, and their answers. Plain data."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from tessera.windows import Window, WindowCodes, WindowKey
+import numpy as np
+from numpy.typing import NDArray
+
+from tessera.windows import Arrays, Modality, Stage, Window
+
+Lane = Literal["interactive", "bulk"]
+"""`interactive` is somebody who waits; `bulk` takes what is left of the device, and a little always."""
+
+BlockKey = tuple[Modality, Stage, tuple[tuple[str, tuple[int, ...], str], ...]]
 
 
-@dataclass(slots=True, eq=False)
-class Job:
-    """Windows that were submitted together and are answered together, through one future."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Windows of equal shape, stacked along a first axis; `segments` are those of one window."""
 
-    windows: Sequence[Window]
-    future: asyncio.Future[Answer]
-    submitted: float = field(default_factory=time.perf_counter)
-    answers: list[WindowCodes | None] = field(init=False)
-    unanswered: int = field(init=False)
-    infer_sec: float = 0.0
-    failed: bool = False
+    modality: Modality
+    stage: Stage
+    inputs: Arrays
+    segments: int
 
-    def __post_init__(self) -> None:
-        self.answers = [None] * len(self.windows)
-        self.unanswered = len(self.windows)
+    @classmethod
+    def of(cls, window: Window) -> Block:
+        """One window."""
+        inputs = {name: array[None] for name, array in window.inputs.items()}
+        return cls(window.modality, window.stage, inputs, window.segments)
 
     @property
-    def over(self) -> bool:
-        """Nobody waits for it any more: cancelled by its client, or failed in an earlier batch."""
-        return self.failed or self.future.done()
+    def count(self) -> int:
+        """How many windows it holds."""
+        return len(next(iter(self.inputs.values())))
 
-    def answer(self) -> Answer:
-        """The answers in the order of the windows, and where the time went."""
-        elapsed = time.perf_counter() - self.submitted
-        complete = [codes for codes in self.answers if codes is not None]
-        assert len(complete) == len(self.windows), "a job is answered when each window is. This is a bug."
-        return Answer(complete, elapsed - self.infer_sec, self.infer_sec)
+    @property
+    def key(self) -> BlockKey:
+        """Blocks with equal keys can share a batch."""
+        shapes = tuple((name, array.shape[1:], array.dtype.char) for name, array in self.inputs.items())
+        return self.modality, self.stage, shapes
+
+    @property
+    def bytes(self) -> int:
+        """What its arrays take."""
+        return sum(array.nbytes for array in self.inputs.values())
+
+
+@dataclass(slots=True, frozen=True)
+class BlockAnswer:
+    """The outputs [windows, ...] for a block, and the windows that the graphs cannot run, with the reason."""
+
+    outputs: Mapping[str, NDArray[Any]]
+    failures: Mapping[int, Exception]
 
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """The codes of the windows of a job; seconds it waited, and seconds its batches ran."""
+    """What became of each block; seconds the job waited, and seconds its batches ran."""
 
-    codes: list[WindowCodes]
+    blocks: list[BlockAnswer]
     queue_sec: float
     infer_sec: float
 
 
+@dataclass(slots=True, eq=False)
+class Job:
+    """Blocks that were submitted together and are answered together, through one future.
+
+    `window_micros` is what one window of each block costs; `deadline` is on the clock of `time.perf_counter`.
+    Without `full`, codes alone are wanted.
+    """
+
+    blocks: Sequence[Block]
+    window_micros: Sequence[int]
+    future: asyncio.Future[Answer]
+    submitted: float
+    lane: Lane = "interactive"
+    full: bool = True
+    deadline: float | None = None
+    infer_sec: float = 0.0
+    left: int = field(init=False)
+    pieces: list[list[tuple[int, Arrays]]] = field(init=False)
+    failures: list[dict[int, Exception]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.left = sum(block.count for block in self.blocks)
+        self.pieces = [[] for _ in self.blocks]
+        self.failures = [{} for _ in self.blocks]
+
+    @property
+    def micros(self) -> int:
+        """What all of it costs."""
+        return sum(
+            block.count * micros for block, micros in zip(self.blocks, self.window_micros, strict=True)
+        )
+
+    def expired(self, now: float) -> bool:
+        """Whether its answer would come too late."""
+        return self.deadline is not None and now > self.deadline
+
+    def answer(self, now: float) -> Answer:
+        """All answers in order, once nothing is left."""
+        assert not self.left, "a job is answered when each of its windows is. This is a bug."
+        blocks = [
+            BlockAnswer(_joined(pieces, failures), failures)
+            for pieces, failures in zip(self.pieces, self.failures, strict=True)
+        ]
+        return Answer(blocks, now - self.submitted - self.infer_sec, self.infer_sec)
+
+
+def _joined(pieces: list[tuple[int, Arrays]], failures: Mapping[int, Exception]) -> Arrays:
+    """The outputs of all windows of a block, in order; those of windows that failed are zero."""
+    if len(pieces) == 1 and not failures:
+        return pieces[0][1]
+    rows = dict(pieces) if pieces else {}
+    if not rows:
+        return {}
+    first = next(iter(rows.values()))
+    for row in failures:
+        rows[row] = {name: np.zeros_like(array[:1]) for name, array in first.items()}
+    ordered = [rows[start] for start in sorted(rows)]
+    return {name: np.concatenate([piece[name] for piece in ordered]) for name in first}
+
+
 @dataclass(slots=True)
 class Slice:
-    """The windows of one job that have one key, by their positions in the job."""
+    """Windows `start` to `stop` of one block of a job."""
 
     job: Job
-    positions: list[int]
+    block: int
+    start: int
+    stop: int
     arrival: int
 
     @property
-    def windows(self) -> list[Window]:
-        """The windows themselves."""
-        return [self.job.windows[position] for position in self.positions]
+    def count(self) -> int:
+        """How many windows."""
+        return self.stop - self.start
+
+    @property
+    def inputs(self) -> Arrays:
+        """Their arrays: views."""
+        block = self.job.blocks[self.block]
+        if self.count == block.count:
+            return block.inputs
+        return {name: array[self.start : self.stop] for name, array in block.inputs.items()}
+
+    @property
+    def micros(self) -> int:
+        """What they cost."""
+        return self.count * self.job.window_micros[self.block]
 
     def split(self, count: int) -> Slice:
         """Cut off and return the first `count` windows."""
-        head = Slice(self.job, self.positions[:count], self.arrival)
-        self.positions = self.positions[count:]
+        head = Slice(self.job, self.block, self.start, self.start + count, self.arrival)
+        self.start = head.stop
         return head
 
+    def answer(self, outputs: Arrays, first: int) -> None:
+        """Its answers begin at row `first` of the outputs of a batch."""
+        self.job.pieces[self.block].append(
+            (self.start, {name: array[first : first + self.count] for name, array in outputs.items()})
+        )
+        self.job.left -= self.count
 
-class WindowQueue:
-    """First come, first served, by the oldest slice: its key makes the batch, and younger slices ride along.
-
-    So no key starves, and a batch never holds more than `max_batch_segments`, unless one window alone does.
-    """
-
-    def __init__(self, max_batch_segments: int) -> None:
-        self._max_batch_segments = max_batch_segments
-        self._waiting: dict[WindowKey, deque[Slice]] = {}
-        self._arrivals = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
-
-    def push(self, job: Job) -> None:
-        """Let `job` wait, one slice per key."""
-        slices: dict[WindowKey, Slice] = {}
-        for position, window in enumerate(job.windows):
-            key = window.key
-            if key in slices:
-                slices[key].positions.append(position)
-                continue
-            slices[key] = Slice(job, [position], self._arrivals)
-            self._waiting.setdefault(key, deque()).append(slices[key])
-        self._arrivals += 1
-
-    def next_batch(self) -> list[Slice]:
-        """Slices of distinct jobs and one key; empty when nobody waits. Jobs that are over are dropped."""
-        while self._waiting:
-            key = min(self._waiting, key=lambda key: self._waiting[key][0].arrival)
-            batch = self._fill(self._waiting[key])
-            if not self._waiting[key]:
-                del self._waiting[key]
-            if batch:
-                return batch
-        return []
-
-    def _fill(self, line: deque[Slice]) -> list[Slice]:
-        batch: list[Slice] = []
-        room = self._max_batch_segments
-        while line:
-            head = line[0]
-            if head.job.over:
-                line.popleft()
-                continue
-            segments = head.job.windows[head.positions[0]].segments
-            fitting = room // segments if batch else max(1, room // segments)
-            if fitting == 0:
-                break
-            if fitting < len(head.positions):
-                batch.append(head.split(fitting))
-                break
-            batch.append(line.popleft())
-            room -= segments * len(head.positions)
-        return batch
+    def fail(self, error: Exception) -> None:
+        """Its one window cannot be run."""
+        self.job.failures[self.block][self.start] = error
+        self.job.left -= 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter as Counts
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import (
@@ -18,7 +19,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.errors import ApiError
 from service.scheduler import BatchReport
-from tessera.codes import Encoding
+from tessera.codes import Codes
+from tessera.windows import MODALITIES
 
 if TYPE_CHECKING:
     from service.engine import Engine
@@ -55,7 +57,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._items = Counter("tessera_items", "Tokenised inputs.", ["modality"], registry=registry)
+        self._items = Counter("tessera_items", "Tokenised inputs.", ["model", "modality"], registry=registry)
         self._failures = Counter(
             "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry=registry
         )
@@ -66,7 +68,7 @@ class Metrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self._executions = Counter("tessera_executions", "Runs of the graphs.", registry=registry)
+        self._executions = Counter("tessera_executions", "Runs of the graphs.", ["model"], registry=registry)
         self._batch_windows = Histogram(
             "tessera_batch_items", "Windows in a run.", buckets=_COUNTS, registry=registry
         )
@@ -76,7 +78,9 @@ class Metrics:
             buckets=_RATIOS,
             registry=registry,
         )
-        self._device = Counter("tessera_device_busy_seconds", "Time in the graphs.", registry=registry)
+        self._device = Counter(
+            "tessera_device_busy_seconds", "Time in the graphs.", ["model"], registry=registry
+        )
         self.held_bytes = Gauge(
             "tessera_held_bytes", "Bytes of bodies that are being answered.", registry=registry
         )
@@ -84,42 +88,53 @@ class Metrics:
 
     def watch(self, engine: Engine) -> None:
         """Add the gauges of `engine`."""
-        gauges = {
-            "queue_items": ("Jobs without an answer.", lambda: engine.scheduler.waiting),
-            "queue_cost_units": ("Segments of admitted work.", lambda: engine.admission.used),
-            "queue_oldest_seconds": ("Age of the oldest job.", lambda: engine.scheduler.oldest_sec),
+        gauges: dict[str, tuple[str, Callable[[], float]]] = {
+            "queue_items": ("Jobs without an answer.", lambda: sum(d.waiting for d in engine.devices)),
+            "queue_cost_seconds": (
+                "Admitted work, in seconds of the devices.",
+                lambda: sum(a.micros.used for a in engine.admissions) / 1e6,
+            ),
+            "queue_bytes": ("Decoded inputs of admitted work.", lambda: engine.default.admission.bytes.used),
+            "queue_oldest_seconds": (
+                "Age of the oldest job.",
+                lambda: max(d.oldest_sec for d in engine.devices),
+            ),
             "ready": ("Whether the server is ready.", lambda: engine.ready),
         }
         for name, (description, read) in gauges.items():
             Gauge(f"tessera_{name}", description, registry=self.registry).set_function(read)
-        bundle = engine.tokenizer.bundle
-        model = Gauge("tessera_model_info", "What is served.", ["model", "revision"], registry=self.registry)
-        model.labels(bundle.manifest.name, bundle.revision).set(1)
+        info = Gauge("tessera_model_info", "What is served.", ["model", "revision"], registry=self.registry)
         active = Gauge(
             "tessera_ort_provider_active", "Providers in use.", ["provider"], registry=self.registry
         )
-        for provider in engine.tokenizer.providers:
-            active.labels(provider).set(1)
+        for model in engine.models.values():
+            info.labels(model.name, model.opener.bundle.revision).set(1)
+            for provider in model.providers:
+                active.labels(provider).set(1)
 
-    def batch(self, report: BatchReport, *, max_segments: int) -> None:
+    def batch(self, report: BatchReport) -> None:
         """Count one run of the graphs."""
-        self._executions.inc()
+        self._executions.labels(report.model).inc()
         self._batch_windows.observe(report.windows)
-        self._batch_fill.observe(report.segments / max_segments)
-        self._device.inc(report.seconds)
+        self._batch_fill.observe(report.fill)
+        self._device.labels(report.model).inc(report.seconds)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(route, str(status)).inc()
         self._duration.labels(route).observe(seconds)
 
-    def items(self, outcomes: Sequence[Encoding | ApiError]) -> None:
+    def items(self, model: str, outcomes: Sequence[Codes | ApiError]) -> None:
         """Count the inputs of one request."""
-        for outcome in outcomes:
-            if isinstance(outcome, ApiError):
-                self.failed(_REASONS.get(outcome.code, "rejected"))
+        counts = Counts(
+            _REASONS.get(outcome.code, "rejected") if isinstance(outcome, ApiError) else outcome.modality
+            for outcome in outcomes
+        )
+        for kind, count in counts.items():
+            if kind in MODALITIES:
+                self._items.labels(model, kind).inc(count)
             else:
-                self._items.labels(outcome.modality).inc()
+                self._failures.labels(kind).inc(count)
 
     def failed(self, reason: FailureReason, count: int = 1) -> None:
         """Count inputs that were not tokenised."""

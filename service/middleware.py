@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import orjson
 from starlette.datastructures import Headers
@@ -21,8 +22,9 @@ _DISCONNECTED = 499  # never on the wire: the client is gone; it is what the met
 def error_body(error: ApiError, request_id: str) -> tuple[bytes, dict[str, str]]:
     """The envelope of `error` and its headers."""
     headers = {"content-type": "application/json"}
-    if error.spec.retry_after is not None:
-        headers["retry-after"] = str(error.spec.retry_after)
+    retry_after = error.retry_after or error.spec.retry_after
+    if retry_after is not None:
+        headers["retry-after"] = str(retry_after)
     return orjson.dumps({"error": error.document(request_id)}), headers
 
 
@@ -107,6 +109,7 @@ class Deadline:
             return
         asked = Headers(scope=scope).get("x-request-timeout-ms")
         seconds = self._settings.request_timeout_seconds if asked is None else self._seconds(asked)
+        Trace.of(scope).deadline = time.perf_counter() + seconds
         try:
             async with asyncio.timeout(seconds) as limit:
                 await self._app(scope, receive, send)

@@ -7,15 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 
-from tessera.clips import Clip, ReadyClip
+from tessera.clips import Clip
 from tessera.windows import Window
 
 
 class ClipReader:
     """Opens and reads one clip. Its jobs run one after the other, and closing waits for the one that runs."""
 
-    def __init__(self, pool: Executor | None, open_clip: Callable[[], Clip]) -> None:
-        """`pool` is where to read; None reads at once, for clips that cost less than waking a thread."""
+    def __init__(self, pool: Executor, open_clip: Callable[[], Clip]) -> None:
         self.decode_sec = 0.0
         self.wait_sec = 0.0
         self.ended = False
@@ -24,7 +23,6 @@ class ClipReader:
         self._clip: Clip | None = None
         self._windows: Iterator[Window] = iter(())
         self._job: Future[list[Window]] | None = None
-        self._taken = 0
         self._closed = False
 
     @property
@@ -35,8 +33,6 @@ class ClipReader:
 
     async def take(self, count: int) -> list[Window]:
         """The next `count` windows; fewer at the end of the clip."""
-        if self._pool is None:
-            return self._read(count)
         started, decoded = time.perf_counter(), self.decode_sec
         self._job = self._pool.submit(self._read, count)
         windows = await asyncio.wrap_future(self._job)
@@ -62,9 +58,7 @@ class ClipReader:
             if window is None:
                 break
             windows.append(window)
-        self._taken += len(windows)
-        ready = isinstance(self._clip, ReadyClip) and self._taken == len(self._clip.windows)
-        self.ended = ready or len(windows) < count
+        self.ended = len(windows) < count
         self.decode_sec += time.perf_counter() - started
         return windows
 

@@ -119,9 +119,30 @@ class RawQuery(TokenizeOptions):
     @property
     def options(self) -> TokenizeOptions:
         """The options alone."""
-        return TokenizeOptions.model_construct(
-            **{name: getattr(self, name) for name in TokenizeOptions.model_fields}
-        )
+        return _options_of(self)
+
+
+class FeaturesQuery(TokenizeOptions):
+    """The query of POST /tokenize with features as its raw body, little endian: the options, and what the body is."""
+
+    modality: Modality
+    dtype: DType = Field("float32", description="Of the body, and of the arrays of the answer.")
+    shape: list[Annotated[int, Field(ge=1, le=2**31 - 1)]] = Field(
+        min_length=2,
+        max_length=8,
+        description="[segments, ...] of one clip, or [clips, segments, ...] of clips of equal length.",
+    )
+
+    @property
+    def options(self) -> TokenizeOptions:
+        """The options alone."""
+        return _options_of(self)
+
+
+def _options_of(query: TokenizeOptions) -> TokenizeOptions:
+    return TokenizeOptions.model_construct(
+        **{name: getattr(query, name) for name in TokenizeOptions.model_fields}
+    )
 
 
 class DetokenizeOptions(_Document):

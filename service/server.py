@@ -7,15 +7,16 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 
-from service.app import create_app, load_tokenizer
-from service.errors import StartError
+from service.app import create_app
+from service.bundles import load_bundles
+from service.errors import DeviceLost, StartError
 from service.settings import Settings
 
 
@@ -26,13 +27,14 @@ def serve(settings: Settings) -> None:
         StartError: the address is taken.
         BundleError: no bundle, or a damaged one.
         RuntimeUnavailable: the device is not there.
+        DeviceLost: a device died while it served; whoever waited was told.
     """
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     listener = _listen(settings.host, settings.port)
-    tokenizer = load_tokenizer(settings)
-    app = create_app(settings, tokenizer)
+    bundles = load_bundles(settings)
+    app = create_app(settings, bundles)
     config = uvicorn.Config(
         app,
         log_level="debug" if settings.log_level == "debug" else "warning",
@@ -43,9 +45,11 @@ def serve(settings: Settings) -> None:
     )
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    greeting = _greeting(tokenizer.bundle.manifest.name, _url(listener))
+    greeting = _greeting([bundle.name for bundle in bundles], _url(listener))
     with _admin(settings, app), suppress(KeyboardInterrupt):
         DrainingServer(config, app, settings, greeting).run(sockets=[listener])
+    if app.state.lost.is_set():
+        raise DeviceLost("the device stopped working, so the server ended; its log says why")
 
 
 class DrainingServer(uvicorn.Server):
@@ -63,11 +67,16 @@ class DrainingServer(uvicorn.Server):
         if self.started:
             print(self._greeting, file=sys.stderr, flush=True)
 
+    async def on_tick(self, counter: int) -> bool:
+        """Looked at ten times a second: whether to end."""
+        return await super().on_tick(counter) or self._app.state.lost.is_set()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain."""
         engine = self._app.state.engine
         engine.draining = True
-        await asyncio.sleep(self._settings.shutdown_delay_seconds)
+        if not self._app.state.lost.is_set():
+            await asyncio.sleep(self._settings.shutdown_delay_seconds)
         engine.stop_admission()
         await super().shutdown(sockets)
 
@@ -104,8 +113,9 @@ def _admin(settings: Settings, app: FastAPI) -> Iterator[None]:
         server.shutdown()
 
 
-def _greeting(model: str, url: str) -> str:
+def _greeting(models: Sequence[str], url: str) -> str:
+    named = " and ".join(f"'{model}'" for model in models)
     return (
-        f"Tessera serves '{model}' on {url} (documentation: {url}/docs)\n"
+        f"Tessera serves {named} on {url} (documentation: {url}/docs)\n"
         f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'"
     )

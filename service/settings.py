@@ -30,7 +30,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="ignore", frozen=True)
 
     bundle: str | None = Field(
-        None, description="Folder of the bundle, or hf://owner/name; without one, the demo bundle."
+        None,
+        description="Folder of the bundle, or hf://owner/name; without one, the demo bundle. Several are separated by "
+        "semicolons, each SOURCE[,name=N][,device=D][,threads=T][,weight=W]; the first answers where none is named.",
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
@@ -46,7 +48,19 @@ class Settings(BaseSettings):
         "info", description="What is logged; `debug` has every request."
     )
 
-    max_batch_segments: int = Field(160, ge=1, description="Segments in one run of a graph, at most.")
+    max_batch_segments: int = Field(640, ge=1, description="Segments in one run of a graph, at most.")
+    max_batch_seconds: float = Field(
+        0.1,
+        gt=0,
+        allow_inf_nan=False,
+        description="What one run of a graph takes, at most, by what it took before.",
+    )
+    canary_seconds: float = Field(
+        30,
+        gt=0,
+        allow_inf_nan=False,
+        description="An idle device is tried so often, with a small real batch.",
+    )
     stall_seconds: float = Field(
         120, gt=0, allow_inf_nan=False, description="A batch that takes longer is hung."
     )
@@ -66,7 +80,10 @@ class Settings(BaseSettings):
     max_json_values: int = _limit(262_144, "values", "Values in one JSON body; parsing holds up everybody.")
     max_request_segments: int = _limit(36_000, "segments", "Segments of all inputs of one request.")
     max_codes_segments: int = _limit(65_536, "segments", "Segments of one /detokenize request.")
-    max_queue_segments: int = _limit(16_384, "segments", "Cost of all admitted work.")
+    max_queue_seconds: float = _limit(
+        20, "seconds", "Admitted work of a device, by what such work took before."
+    )
+    max_queue_bytes: int = _limit(2**30, "bytes", "Decoded inputs of all admitted work.")
     max_open_media: int = _limit(16, "inputs", "Audio and video inputs that are being decoded at once.")
     max_stream_windows: int = _limit(4, "windows", "Windows of one long input that are decoded at a time.")
     request_timeout_seconds: float = _limit(120, "seconds", "Time of a request that does not state its own.")

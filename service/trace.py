@@ -28,11 +28,12 @@ class Timings:
 
 @dataclass(slots=True)
 class Trace:
-    """One request."""
+    """One request; `deadline` is on the clock of `time.perf_counter`."""
 
     request_id: str
     started: float = field(default_factory=time.perf_counter)
     timings: Timings = field(default_factory=Timings)
+    deadline: float | None = None
 
     @classmethod
     def begin(cls, scope: Any, asked_id: str | None) -> Trace:

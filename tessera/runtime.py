@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -64,19 +64,21 @@ class Graph:
         self.input_names = tuple(value.name for value in self._session.get_inputs())
         self.output_names = tuple(value.name for value in self._session.get_outputs())
 
-    def run(self, inputs: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
-        """Every output by name. Releases the interpreter lock while the graph runs.
+    def run(
+        self, inputs: Mapping[str, NDArray[np.generic]], outputs: Sequence[str] | None = None
+    ) -> dict[str, NDArray[np.generic]]:
+        """`outputs` by name, or all. Releases the interpreter lock while the graph runs.
 
         Raises:
             BundleError: the graph cannot compute them, as when they have other shapes than it takes.
         """
         feeds = {name: inputs[name] for name in self.input_names}
         try:
-            outputs = self._session.run(None, feeds)
+            values = self._session.run(outputs, feeds)
         except Exception as error:  # as above; the cause stays for the log of a server
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise BundleError(f"a graph of this bundle fails on {shapes}") from error
-        return dict(zip(self.output_names, outputs, strict=True))
+        return dict(zip(outputs or self.output_names, values, strict=True))
 
 
 def _fallback_chain(wanted: str) -> list[str]:

@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tessera.bundle import Bundle, Manifest
-from tessera.clips import Clip, MediaClip, ReadyClip
+from tessera.bundle import Bundle
+from tessera.clips import Clip
 from tessera.codes import Encoding
 from tessera.errors import InputError
 from tessera.features import run_backbone
 from tessera.hub import open_bundle
 from tessera.limits import Limits, Truncate
-from tessera.media import Excerpt, probe, read_audio, read_video
+from tessera.media import probe
+from tessera.opener import ClipOpener
 from tessera.runtime import Device, Graph
-from tessera.text import bundle_words
-from tessera.windows import Modality, Window, WindowCodes
+from tessera.windows import Arrays, Modality, Stage, Window, WindowCodes
 
 _BATCH_WINDOWS = 8
 
-# Beyond it distances overflow float32, and the codes would be wrong without a word.
-_LARGEST_FEATURE = 1e6
+_CODES_ALONE = ("codes", "clip_code")
+"""What the graphs are asked for where nobody wants to know more."""
 
 
-class Tokenizer:
+class Tokenizer(ClipOpener):
     """Turns audio, video and text into codes of one alphabet.
 
-    `encode*` are for one clip at a time. A server opens clips, sends their windows through `run` in batches of its
-    own making, and assembles: batches hold windows of equal shape, so an answer never depends on its batch.
+    `encode*` are for one clip at a time. A server opens clips, sends their windows through `run_batch` in batches of
+    its own making, and assembles: batches hold windows of equal shape, so an answer never depends on its batch.
     """
 
     def __init__(
@@ -51,10 +50,8 @@ class Tokenizer:
             BundleError: a graph cannot be loaded.
             RuntimeUnavailable: the device is not there.
         """
-        self.bundle = bundle
-        self.limits = limits or Limits()
+        super().__init__(bundle, limits)
         self._graphs = {name: Graph(bundle.graph(name), device, threads) for name in bundle.manifest.graphs}
-        self._words = bundle_words(bundle) if self.manifest.text else None
 
     @classmethod
     def load(
@@ -70,16 +67,6 @@ class Tokenizer:
         `hf://owner/name@revision` is a bundle on the Hugging Face hub (extra `hub`); the revision may be left out.
         """
         return cls(open_bundle(bundle), device=device, threads=threads, limits=limits)
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
-        return self.bundle.manifest
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """The modalities this bundle reads."""
-        return self.manifest.modalities
 
     @property
     def providers(self) -> list[str]:
@@ -131,154 +118,59 @@ class Tokenizer:
         """
         return self._encode(self.open_features(modality, features))
 
-    def detokenize(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The embeddings [N, Q] of `codes` [N, L]; rows of the levels of a residual quantiser add up.
-
-        Raises:
-            InputError: `code_out_of_range`, or `invalid_value` for another number of levels.
-        """
-        tables = self.bundle.codebook
-        if codes.ndim != 2 or codes.shape[1] != len(tables):
-            raise InputError("invalid_value", f"each segment has {len(tables)} code(s), one per level")
-        for level, table in enumerate(tables):
-            outside = codes[(codes[:, level] < 0) | (codes[:, level] >= len(table)), level]
-            if len(outside):
-                raise InputError(
-                    "code_out_of_range",
-                    f"code {outside[0]} of level {level} is not in 0..{len(table) - 1}",
-                    limit=len(table) - 1,
-                    actual=int(outside[0]),
-                )
-        rows = [table[codes[:, level]] for level, table in enumerate(tables)]
-        depth = self.manifest.depth
-        parts = [np.sum(rows[first : first + depth], axis=0) for first in range(0, len(rows), depth)]
-        return np.concatenate(parts, axis=1)
-
-    def open(
-        self,
-        source: bytes | os.PathLike[str],
-        modality: Modality,
-        *,
-        start_sec: float = 0.0,
-        end_sec: float | None = None,
-        truncate: Truncate = "none",
-    ) -> Clip:
-        """The audio or video of `source` as a clip; reads headers, decodes when iterated."""
-        self._require(modality)
-        grid, excerpt = self.manifest.time_grid, Excerpt(start_sec, end_sec)
-        if modality == "audio" and self.manifest.audio is not None:
-            sound = read_audio(
-                source, self.manifest.audio, grid, self.limits, excerpt=excerpt, truncate=truncate
-            )
-            return MediaClip("audio", sound, grid.hop_sec)
-        if modality == "video" and self.manifest.video is not None:
-            picture = read_video(
-                source, self.manifest.video, grid, self.limits, excerpt=excerpt, truncate=truncate
-            )
-            return MediaClip("video", picture, grid.hop_sec)
-        raise InputError("invalid_value", f"{modality} is not media")
-
-    def open_text(self, text: str, *, truncate: Truncate = "none") -> Clip:
-        """A text as a clip of word slots."""
-        self._require("text")
-        assert self._words is not None, "a bundle that reads text has a tokenizer. This is a bug."
-        windows, cut = self._words.cut(text, self.limits, truncate)
-        return ReadyClip("text", windows, truncated=cut)
-
-    def open_features(self, modality: Modality, features: NDArray[np.float32]) -> Clip:
-        """Backbone features [N, ...] of one clip; they enter behind the backbone. Maps do where means are seen."""
-        self._require(modality)
-        expected = self.feature_shape(modality)
-        if modality == "video" and len(expected) == 1 and features.ndim == 4:
-            # The model sees no more of a map than its mean.
-            features = features.mean(axis=(1, 2), dtype=np.float32)
-        if features.shape[1:] != expected or not len(features):
-            raise InputError(
-                "invalid_value",
-                f"{modality} features have shape [segments, {', '.join(map(str, expected))}], "
-                f"not {list(features.shape)}",
-            )
-        if not (np.abs(features) <= _LARGEST_FEATURE).all():
-            raise InputError("invalid_value", "features must be finite numbers of at most a million")
-        size = self.manifest.time_grid.window_segments
-        if len(features) > size * self.max_windows:
-            raise self.limits.exceeded("max_media_seconds", "media_too_long", len(features), "segments")
-        windows = [
-            Window(modality, {"features": part}, len(part), stage="features")
-            for part in (
-                np.ascontiguousarray(features[i : i + size], dtype=np.float32)
-                for i in range(0, len(features), size)
-            )
-        ]
-        hop = None if modality == "text" else self.manifest.time_grid.hop_sec
-        return ReadyClip(modality, windows, hop_sec=hop)
-
-    @property
-    def max_windows(self) -> int:
-        """Windows of the longest clip that `limits` admit."""
-        grid = self.manifest.time_grid
-        return -(-grid.segments(self.limits.max_media_seconds) // grid.window_segments)
-
-    def feature_shape(self, modality: Modality) -> tuple[int, ...]:
-        """Shape of the features of one segment."""
-        self._require(modality)
-        spec = self.bundle.manifest.graphs[f"{modality}.codes"].inputs[0]
-        return tuple(int(size) for size in spec.shape[2:])
-
     def run(self, windows: Sequence[Window]) -> list[WindowCodes]:
         """Windows of one `key` through the graphs as one batch; blocks, releasing the interpreter lock."""
         modality, stage, _ = windows[0].key
         batch = {name: np.stack([w.inputs[name] for w in windows]) for name in windows[0].inputs}
+        outputs = self.run_batch(modality, stage, batch)
+        return [WindowCodes.of(outputs, row) for row in range(len(windows))]
+
+    def run_batch(
+        self, modality: Modality, stage: Stage, batch: Mapping[str, NDArray[np.generic]], *, full: bool = True
+    ) -> Arrays:
+        """The outputs [batch, ...] of the codes graph for windows of equal shape that are stacked in `batch`.
+
+        Without `full`, codes alone. Blocks, releasing the interpreter lock.
+
+        Raises:
+            BundleError: the graphs cannot compute them.
+        """
         if stage == "media":
             batch = run_backbone(self._graphs[f"{modality}.backbone"], batch)
-        outputs = self._graphs[f"{modality}.codes"].run(batch)
-        return [
-            WindowCodes(**{name: array[i] for name, array in outputs.items()}) for i in range(len(windows))
-        ]
+        graph = self._graphs[f"{modality}.codes"]
+        wanted = graph.output_names if full else [n for n in graph.output_names if n in _CODES_ALONE]
+        return graph.run(batch, wanted)
 
-    def assemble(self, clip: Clip, results: Sequence[WindowCodes]) -> Encoding:
-        """The answers for the windows of `clip`, which was read to its end, as one encoding."""
-        clip_codes, clip_margins = _clip_code(results)
-        return Encoding(
-            modality=clip.modality,
-            codes=np.concatenate([r.codes for r in results]),
-            margins=np.concatenate([r.margins for r in results]),
-            embeddings=np.concatenate([r.embeddings for r in results]),
-            latents=np.concatenate([r.latents for r in results]),
-            clip_codes=clip_codes,
-            clip_margins=clip_margins,
-            duration_sec=clip.duration_sec,
-            start_sec=clip.start_sec,
-            hop_sec=clip.hop_sec,
-            truncated=clip.truncated,
-        )
+    def idle_batches(self, segments: int = 1) -> Iterator[tuple[Modality, Stage, Arrays]]:
+        """A batch of one window of silence, darkness, or one word said `segments` times, for each way in."""
+        manifest, one = self.manifest, (1, segments)
+        for modality in self.modalities:
+            features = np.zeros((*one, *self.feature_shape(modality)), np.float32)
+            yield modality, "features", {"features": features}
+        if manifest.audio:
+            samples = round(manifest.audio.sample_rate * manifest.time_grid.hop_sec * segments)
+            yield "audio", "media", {"waveform": np.zeros((1, samples), np.float32)}
+        if manifest.video:
+            spec = manifest.video
+            shape = (*one, spec.frames_per_segment, spec.height, spec.width, 3)
+            yield "video", "media", {"frames": np.zeros(shape, np.uint8)}
+        if manifest.text:
+            slots = np.eye(segments, dtype=np.float32)[None]
+            yield "text", "media", {"input_ids": np.zeros(one, np.int64), "slots": slots}
 
     def warm_up(self) -> None:
         """Run a small real batch of each modality through all graphs."""
-        manifest = self.manifest
-        if manifest.audio:
-            rate = round(manifest.audio.sample_rate * manifest.time_grid.hop_sec)
-            self.run([Window("audio", {"waveform": np.zeros(rate, np.float32)}, 1)])
-        if manifest.video:
-            spec = manifest.video
-            shape = (1, spec.frames_per_segment, spec.height, spec.width, 3)
-            self.run([Window("video", {"frames": np.zeros(shape, np.uint8)}, 1)])
-        if manifest.text:
-            word = np.zeros(1, np.int64), np.ones((1, 1), np.float32)
-            self.run([Window("text", {"input_ids": word[0], "slots": word[1]}, 1)])
+        for modality, stage, batch in self.idle_batches():
+            self.run_batch(modality, stage, batch)
 
     def _encode(self, clip: Clip) -> Encoding:
         try:
             results = [codes for batch in _batches(clip) for codes in self.run(batch)]
         finally:
             clip.close()
-        return self.assemble(clip, results)
-
-    def _require(self, modality: Modality) -> None:
-        if modality not in self.modalities:
-            raise InputError(
-                "invalid_value", f"this bundle reads {', '.join(self.modalities)}, not {modality}"
-            )
+        encoding = self.assemble(clip, results)
+        assert isinstance(encoding, Encoding), "full answers make an encoding. This is a bug."
+        return encoding
 
 
 def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
@@ -286,19 +178,3 @@ def _batches(windows: Iterable[Window]) -> Iterator[list[Window]]:
     for _, group in itertools.groupby(windows, key=lambda window: window.key):
         while batch := list(itertools.islice(group, _BATCH_WINDOWS)):
             yield batch
-
-
-def _clip_code(
-    results: Sequence[WindowCodes],
-) -> tuple[NDArray[np.int64] | None, NDArray[np.float32] | None]:
-    """The clip code that most segments vote for, each through its window; the earliest wins a tie."""
-    votes: Counter[tuple[int, ...]] = Counter()
-    winners: dict[tuple[int, ...], WindowCodes] = {}
-    for result in results:
-        if result.clip_code is None:
-            return None, None
-        code = tuple(result.clip_code.tolist())
-        votes[code] += len(result.codes)
-        winners.setdefault(code, result)
-    winner = winners[votes.most_common(1)[0][0]]
-    return winner.clip_code, winner.clip_margin

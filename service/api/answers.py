@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from service.engine import Engine
 from service.errors import ApiError, ErrorCode
 from service.middleware import error_body
+from service.serving import Served
 from service.trace import Trace
 
 _HTTP_CODES: dict[int, tuple[ErrorCode, str]] = {
@@ -26,12 +27,12 @@ def engine_of(request: Request) -> Engine:
     return engine
 
 
-def stamped(engine: Engine, prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
+def stamped(model: Served, prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
     """`fields` behind the id and the model that every answer carries."""
     return {
         "id": f"{prefix}_{uuid.uuid4().hex}",
-        "model": engine.tokenizer.bundle.manifest.name,
-        "model_revision": engine.tokenizer.bundle.revision,
+        "model": model.name,
+        "model_revision": model.opener.bundle.revision,
         **fields,
     }
 
@@ -39,17 +40,6 @@ def stamped(engine: Engine, prefix: str, fields: dict[str, Any]) -> dict[str, An
 def json_answer(document: dict[str, Any]) -> Response:
     """A small document as JSON."""
     return Response(orjson.dumps(document), media_type="application/json")
-
-
-def require_model(engine: Engine, name: str | None) -> None:
-    """Nothing is answered by another model than the one that was asked for.
-
-    Raises:
-        ApiError: `model_not_found`.
-    """
-    served = engine.tokenizer.bundle.manifest.name
-    if name is not None and name != served:
-        raise ApiError("model_not_found", f"the model served here is '{served}'", param="model")
 
 
 def error_answer(request: Request, error: ApiError) -> Response:

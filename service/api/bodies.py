@@ -13,13 +13,18 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from service.engine import Item
 from service.errors import ApiError, ClientDisconnected
-from service.inputs import parse_input
-from service.schemas import Input, RawQuery, TokenizeOptions
+from service.inputs import array_of, parse_input
+from service.ready import FeatureArray
+from service.schemas import FeaturesQuery, RawQuery, TokenizeOptions
 from service.settings import Settings, setting_name
 from service.validation import faults
 
 Model = TypeVar("Model", bound=BaseModel)
+
+FEATURES = "application/octet-stream"
+"""The media type of a body that is an array of features."""
 
 _INLINE_BYTES = 64 * 1024
 """Smaller JSON is parsed sooner than a thread is woken; larger would hold up the event loop."""
@@ -27,10 +32,10 @@ _INLINE_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """What POST /tokenize was asked: each input, or what is wrong with it."""
+    """What POST /tokenize was asked: each input, or what is wrong with it; and the id of each clip."""
 
     options: TokenizeOptions
-    items: list[Input | ApiError]
+    items: list[Item | ApiError]
     ids: list[str | None]
 
 
@@ -45,6 +50,8 @@ async def read_tokenize(request: Request, settings: Settings) -> ParsedRequest:
         return _parsed(await read_json(request), settings, files=[])
     if kind == "multipart/form-data":
         return await _read_multipart(request, settings)
+    if kind == FEATURES:
+        return _features(request, settings, await read_body(request))
     return _raw(request, kind, await read_body(request))
 
 
@@ -131,19 +138,11 @@ def _parsed(document: dict[str, Any], settings: Settings, files: list[bytes]) ->
     options = validated(TokenizeOptions, document)
     if not isinstance(inputs, list) or not inputs:
         raise ApiError("invalid_value", "inputs must be a list of at least one input", param="inputs")
-    if len(inputs) > settings.max_inputs:
-        raise ApiError(
-            "too_many_inputs",
-            f"{len(inputs)} inputs, the limit is {settings.max_inputs}",
-            param="inputs",
-            limit=settings.max_inputs,
-            actual=len(inputs),
-            setting=setting_name("max_inputs"),
-        )
+    _require_few_inputs(len(inputs), settings, "inputs")
     _attach(files, inputs)
-    items = [parse_input(entry) for entry in inputs]
+    items: list[Item | ApiError] = [parse_input(entry) for entry in inputs]
     ids = [
-        _id(entry) if isinstance(item, ApiError) else item.id
+        item.id if isinstance(item, BaseModel) else _id(entry)
         for entry, item in zip(inputs, items, strict=True)
     ]
     return ParsedRequest(options, items, ids)
@@ -214,13 +213,41 @@ def _raw(request: Request, kind: str, body: bytes) -> ParsedRequest:
         case _:
             raise ApiError(
                 "unsupported_content_type",
-                "name what the body is: Content-Type audio/*, video/*, text/plain, application/json or "
-                "multipart/form-data; with curl: -H 'Content-Type: audio/wav'",
+                "name what the body is: Content-Type audio/*, video/*, text/plain, application/json, "
+                "multipart/form-data, or application/octet-stream for features; with curl: "
+                "-H 'Content-Type: audio/wav'",
                 param="Content-Type",
             )
     query = validated(RawQuery, _query(request), strict=False)
     item = parse_input(entry | query.input_fields)
     return ParsedRequest(query.options, [item], [query.id])
+
+
+def _features(request: Request, settings: Settings, body: bytes) -> ParsedRequest:
+    """A body that is an array of features, of one clip or of several; the query says which."""
+    document = _query(request)
+    document["shape"] = [part for part in document.get("shape", "").split(",") if part]
+    query = validated(FeaturesQuery, document, strict=False)
+    values = array_of(body, query.dtype, query.shape, "the body")
+    opener = request.app.state.engine.model(query.model).opener
+    if query.modality in opener.modalities and len(query.shape) <= 1 + len(
+        opener.feature_shape(query.modality)
+    ):
+        values = values[None]
+    _require_few_inputs(len(values), settings, "shape")
+    return ParsedRequest(query.options, [FeatureArray(query.modality, values)], [None] * len(values))
+
+
+def _require_few_inputs(count: int, settings: Settings, param: str) -> None:
+    if count > settings.max_inputs:
+        raise ApiError(
+            "too_many_inputs",
+            f"{count} inputs, the limit is {settings.max_inputs}",
+            param=param,
+            limit=settings.max_inputs,
+            actual=count,
+            setting=setting_name("max_inputs"),
+        )
 
 
 def _query(request: Request) -> dict[str, Any]:

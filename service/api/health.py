@@ -16,13 +16,13 @@ metrics_router = APIRouter(include_in_schema=False)
 @router.get("/health/startup", **HEALTH)
 async def startup(request: Request) -> Response:
     """Whether a real batch of each modality has run through its graphs."""
-    return _health(request, engine_of(request).scheduler.warm, "started", "the first batch has not run yet")
+    return _health(request, engine_of(request).warm, "started", "the first batch has not run yet")
 
 
 @router.get("/health/live", **HEALTH)
 async def live(request: Request) -> Response:
     """Whether the process and its device thread answer."""
-    if not engine_of(request).scheduler.alive:
+    if not engine_of(request).alive:
         raise ApiError("device_lost", "the device thread does not answer")
     return _health(request, True, "live", "")
 
@@ -44,4 +44,4 @@ async def metrics(request: Request) -> Response:
 def _health(request: Request, good: bool, status: str, otherwise: str) -> Response:
     if not good:
         raise ApiError("not_ready", otherwise)
-    return json_answer(stamped(engine_of(request), "hea", {"object": "health", "status": status}))
+    return json_answer(stamped(engine_of(request).default, "hea", {"object": "health", "status": status}))

@@ -9,25 +9,27 @@ from fastapi import APIRouter, Request, Response
 
 from service.api.answers import engine_of, json_answer, stamped
 from service.contract import API_VERSION, LIMITS, MODELS, VERSION
+from service.serving import Served
 from service.settings import limit_documents
-from tessera.tokenizer import Tokenizer
 
 router = APIRouter(tags=["service"])
 
 
 @router.get("/models", **MODELS)
 async def models(request: Request) -> Response:
-    """What is served: one model, its codebook, its time grid, the shapes of its features."""
+    """What is served: each model, its codebook, its time grid, the shapes of its features; the default first."""
     engine = engine_of(request)
-    fields = {"object": "list", "data": [_model_document(engine.tokenizer)]}
-    return json_answer(stamped(engine, "mod", fields))
+    fields = {"object": "list", "data": [_model_document(model) for model in engine.models.values()]}
+    return json_answer(stamped(engine.default, "mod", fields))
 
 
 @router.get("/limits", **LIMITS)
 async def limits(request: Request) -> Response:
     """Every limit, with its value and the setting that moves it."""
     engine = engine_of(request)
-    return json_answer(stamped(engine, "lim", {"object": "list", "data": limit_documents(engine.settings)}))
+    return json_answer(
+        stamped(engine.default, "lim", {"object": "list", "data": limit_documents(engine.settings)})
+    )
 
 
 @router.get("/version", **VERSION)
@@ -38,25 +40,26 @@ async def build(request: Request) -> Response:
         "object": "version",
         "version": version("tessera"),
         "api_version": API_VERSION,
-        "providers": engine.tokenizer.providers,
+        "providers": sorted({each for model in engine.models.values() for each in model.providers}),
     }
-    return json_answer(stamped(engine, "ver", fields))
+    return json_answer(stamped(engine.default, "ver", fields))
 
 
-def _model_document(tokenizer: Tokenizer) -> dict[str, Any]:
-    manifest = tokenizer.bundle.manifest
+def _model_document(model: Served) -> dict[str, Any]:
+    opener = model.opener
+    manifest = opener.manifest
     return {
-        "id": manifest.name,
+        "id": model.name,
         "object": "model",
-        "model_revision": tokenizer.bundle.revision,
+        "model_revision": opener.bundle.revision,
         "family": manifest.family,
-        "modalities": tokenizer.modalities,
+        "modalities": opener.modalities,
         "levels": manifest.levels,
         "codebook_sizes": manifest.codebook_sizes,
         "embedding_dim": manifest.kept_total,
         "clip_codes": manifest.clip_codes,
         "hop_sec": manifest.time_grid.hop_sec,
         "window_segments": manifest.time_grid.window_segments,
-        "feature_shapes": {modality: tokenizer.feature_shape(modality) for modality in tokenizer.modalities},
+        "feature_shapes": {modality: opener.feature_shape(modality) for modality in opener.modalities},
         "licence": manifest.licence,
     }

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, cast, get_args
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from service.api.answers import engine_of, require_model, stamped
+from service.api.answers import engine_of, stamped
 from service.api.bodies import ParsedRequest, content_type, read_json, read_tokenize, validated
+from service.api.disconnects import unless_disconnected
 from service.contract import DETOKENIZE, TOKENIZE
 from service.encoding import Wire, error_document, item_document, usage_document
-from service.engine import Engine
+from service.engine import Engine, Outcome, Terms
 from service.errors import ApiError, ClientDisconnected, combined
+from service.jobs import Lane
 from service.schemas import DetokenizeOptions
+from service.serving import Served
 from service.settings import setting_name
 from service.trace import Trace
-from tessera.codes import Encoding
+from tessera.codes import Codes
 from tessera.errors import InputError
 
 router = APIRouter(tags=["tokens"])
-Result = TypeVar("Result")
 
-_INLINE_SEGMENTS = 512
+_INLINE_SEGMENTS = 2048
 """Longer answers are written in a thread, so that they do not hold up the event loop."""
 
 
@@ -37,20 +39,19 @@ async def tokenize(request: Request) -> Response:
     The body is JSON, or `multipart/form-data` with a JSON part `request` and one part per file, given in
     order to the inputs that have no `data`, `text` or `url`; or it is the file itself, with its Content-Type
     and the options in the query: `curl --data-binary @dog.wav -H 'Content-Type: audio/wav' host/tokenize`.
+    Features of one clip or of many of equal length are sent as they are, as `application/octet-stream`, with
+    `modality`, `dtype` and `shape` in the query: `?modality=audio&shape=32,10,128`.
     `Accept: application/msgpack` answers in MessagePack, arrays in binary.
     """
     engine = engine_of(request)
     asked = await read_tokenize(request, engine.settings)
-    require_model(engine, asked.options.model)
+    model = engine.model(asked.options.model)
     trace = Trace.of(request.scope)
-    outcomes = await _unless_disconnected(
-        request, engine, engine.tokenize(asked.items, asked.options.truncate, trace.timings), len(asked.items)
-    )
-    engine.metrics.items(outcomes)
+    outcomes = await tokenized(request, engine, model, asked, trace)
     _raise_failures(asked, outcomes)
     wire = Wire.of(request.headers.get("accept", ""), asked.options.encoding_format, asked.options.dtype)
     started = time.perf_counter()
-    body = await _written(engine, asked, outcomes, wire, trace.request_id)
+    body = await _written(model, asked, outcomes, wire, trace.request_id)
     trace.timings.encode = time.perf_counter() - started
     engine.metrics.stages(trace.timings.stages())
     return Response(body, media_type=wire.media_type)
@@ -65,14 +66,14 @@ async def detokenize(request: Request) -> Response:
     document = await read_json(request)
     codes = document.pop("codes", None)
     options = validated(DetokenizeOptions, document)
-    require_model(engine, options.model)
+    model = engine.model(options.model)
     try:
-        embeddings = engine.tokenizer.detokenize(_code_matrix(codes, engine.settings.max_codes_segments))
+        embeddings = model.opener.detokenize(_code_matrix(codes, engine.settings.max_codes_segments))
     except InputError as error:
         raise ApiError.of_input(error, "codes") from None
     wire = Wire.of(request.headers.get("accept", ""), options.encoding_format, options.dtype)
     fields = {"object": "embeddings", "embeddings": wire.array(embeddings)}
-    body = await asyncio.to_thread(wire.render, stamped(engine, "det", fields))
+    body = await asyncio.to_thread(wire.render, stamped(model, "det", fields))
     return Response(body, media_type=wire.media_type)
 
 
@@ -99,21 +100,51 @@ def _code_matrix(codes: Any, max_segments: int) -> NDArray[np.int64]:
     return matrix.astype(np.int64)
 
 
-def _raise_failures(asked: ParsedRequest, outcomes: Sequence[Encoding | ApiError]) -> None:
+async def tokenized(
+    request: Request, engine: Engine, model: Served, asked: ParsedRequest, trace: Trace
+) -> list[Outcome]:
+    """What became of each input, counted; the work ends when the client goes away.
+
+    Raises:
+        ApiError: the request is not admitted, or a header is wrong.
+        ClientDisconnected: nobody is left to answer.
+    """
+    full = asked.options.returns != ["codes"]
+    terms = Terms(asked.options.truncate, full, lane_of(request), trace.deadline)
+    try:
+        outcomes = await unless_disconnected(
+            request, engine.tokenize(model, asked.items, terms, trace.timings)
+        )
+    except ClientDisconnected:
+        engine.metrics.failed("cancelled", len(asked.ids))
+        raise
+    engine.metrics.items(model.name, outcomes)
+    return outcomes
+
+
+def lane_of(request: Request) -> Lane:
+    """What the header `X-Priority` asks for.
+
+    Raises:
+        ApiError: `invalid_value`.
+    """
+    asked = request.headers.get("x-priority", "interactive")
+    for lane in get_args(Lane):
+        if asked == lane:
+            return cast(Lane, lane)
+    raise ApiError("invalid_value", "X-Priority must be interactive or bulk", param="X-Priority")
+
+
+def _raise_failures(asked: ParsedRequest, outcomes: Sequence[Outcome]) -> None:
     errors = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
     if errors and asked.options.on_error == "fail":
         raise combined(errors)
 
 
 async def _written(
-    engine: Engine,
-    asked: ParsedRequest,
-    outcomes: Sequence[Encoding | ApiError],
-    wire: Wire,
-    request_id: str,
+    model: Served, asked: ParsedRequest, outcomes: Sequence[Outcome], wire: Wire, request_id: str
 ) -> bytes:
-    encodings = [outcome for outcome in outcomes if isinstance(outcome, Encoding)]
-    usage = usage_document(encodings)
+    usage = usage_document([outcome for outcome in outcomes if isinstance(outcome, Codes)])
 
     def write() -> bytes:
         data = [
@@ -122,31 +153,8 @@ async def _written(
             else item_document(index, item_id, outcome, asked.options.returns, wire)
             for index, (item_id, outcome) in enumerate(zip(asked.ids, outcomes, strict=True))
         ]
-        return wire.render(stamped(engine, "tok", {"object": "list", "data": data, "usage": usage}))
+        return wire.render(stamped(model, "tok", {"object": "list", "data": data, "usage": usage}))
 
     if usage["segments"] <= _INLINE_SEGMENTS:
         return write()
     return await asyncio.to_thread(write)
-
-
-async def _unless_disconnected(
-    request: Request, engine: Engine, work: Coroutine[Any, Any, Result], items: int
-) -> Result:
-    """The result of `work`, which is cancelled and dropped from the queue when the client goes away."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        engine.metrics.failed("cancelled", items)
-        raise ClientDisconnected
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

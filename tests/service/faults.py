@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tessera.tokenizer import Tokenizer
-from tessera.windows import Window, WindowCodes
+from tessera.windows import Arrays, Modality, Stage
 
 
 class Faulty(Tokenizer):
@@ -21,12 +24,15 @@ class Faulty(Tokenizer):
         self.deadly = False
         return self
 
-    def run(self, windows: Sequence[Window]) -> list[WindowCodes]:
+    def run_batch(
+        self, modality: Modality, stage: Stage, batch: Mapping[str, NDArray[Any]], *, full: bool = True
+    ) -> Arrays:
         """Wait at the gate, then run, fail on poison, or take the device thread along."""
         self.entered.set()
         self.gate.wait(300)
         if self.deadly:
             raise SystemExit
-        if any(window.segments == self.poisonous_segments for window in windows):
+        segments = batch["slots"].shape[1] if "slots" in batch else None
+        if segments is not None and segments == self.poisonous_segments:
             raise ValueError("a secret of the server in /some/path")
-        return super().run(windows)
+        return super().run_batch(modality, stage, batch, full=full)

@@ -17,9 +17,12 @@ import httpx
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.bundles import LoadedBundle
+from service.costs import Costs
 from service.engine import Engine
 from service.settings import Settings
 from tessera.tokenizer import Tokenizer
+from tessera.windows import Modality, Stage
 
 
 @dataclass
@@ -75,10 +78,18 @@ class RunningApp:
         return engine
 
 
+class EvenCosts(Costs):
+    """A segment of anything costs a second, whatever it took: for tests of bounds."""
+
+    def micros(self, modality: Modality, stage: Stage, segments: int) -> int:
+        """As `Costs`."""
+        return segments * 1_000_000
+
+
 @asynccontextmanager
 async def running_app(tokenizer: Tokenizer, **settings: Any) -> AsyncIterator[RunningApp]:
-    """Run the application around `tokenizer`."""
-    app = create_app(Settings.load(**settings), tokenizer)
+    """Run the application around `tokenizer`, where a segment costs a second."""
+    app = create_app(Settings.load(**settings), [LoadedBundle("tiny", tokenizer)], costs=EvenCosts)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://tessera") as client:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from service.contract import ErrorEnvelope
+from service.costs import Cost
 from service.errors import CATALOGUE, ErrorCode
 from service.settings import Settings
 from tessera.errors import InputErrorCode
@@ -24,7 +25,7 @@ TEXT = {"inputs": [{"type": "text", "text": "a dog barks"}]}
 LIMITS: dict[str, Any] = {
     "max_body_bytes": 2**20,
     "max_inputs": 2,
-    "max_queue_segments": 20,
+    "max_queue_seconds": 20,
     "max_media_seconds": 5,
     "max_media_bytes": 500_000,
     "max_codes_segments": 10,
@@ -59,7 +60,7 @@ def get(path: str, method: str = "GET") -> Act:
 
 
 async def overload(running: RunningApp, faulty: Faulty) -> httpx.Response:
-    with running.engine.admission.admit(LIMITS["max_queue_segments"]):
+    with running.engine.default.admission.admit(Cost(LIMITS["max_queue_seconds"] * 1_000_000)):
         return await running.client.post("/tokenize", json=TEXT)
 
 

@@ -22,7 +22,7 @@ from tests.service.faults import Faulty
 from tests.service.inputs import b64
 from tests.service.running import RunningServer, running_app, running_server
 
-ROOMY: dict[str, Any] = {"max_queue_segments": 60, "max_inputs": 2}
+ROOMY: dict[str, Any] = {"max_queue_seconds": 60, "max_inputs": 2}
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_promise_1_an_overloaded_server_refuses_at_once_and_answers_what_it_admi
             admitted = [
                 asyncio.ensure_future(running.client.post("/tokenize", json=texts(3))) for _ in range(6)
             ]
-            await until(lambda: running.engine.admission.used == 60)
+            await until(lambda: running.engine.default.admission.micros.used == 60_000_000)
             refused = await running.client.post("/tokenize", json=texts(3))
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "overloaded"
@@ -81,7 +81,7 @@ def test_promise_1_an_overloaded_server_refuses_at_once_and_answers_what_it_admi
             faulty.gate.set()
             answers = await asyncio.gather(*admitted)
             assert {answer.status_code for answer in answers} == {200}
-            assert running.engine.admission.used == 0
+            assert running.engine.default.admission.micros.used == 0
             assert (await running.client.post("/tokenize", json=texts(3))).status_code == 200
 
     asyncio.run(scenario())
@@ -90,7 +90,7 @@ def test_promise_1_an_overloaded_server_refuses_at_once_and_answers_what_it_admi
 def test_promise_1_a_request_past_its_deadline_is_told_so_and_dropped(faulty: Faulty) -> None:
     async def scenario() -> None:
         async with running_app(faulty) as running:
-            await until(lambda: running.engine.scheduler.warm)
+            await until(lambda: running.engine.warm)
             faulty.gate.clear()
             late = await running.client.post(
                 "/tokenize", json=texts(3), headers={"x-request-timeout-ms": "50"}
@@ -98,8 +98,8 @@ def test_promise_1_a_request_past_its_deadline_is_told_so_and_dropped(faulty: Fa
             assert late.status_code == 504
             error = late.json()["error"]
             assert (error["code"], error["limit"]) == ("deadline_exceeded", 0.05)
-            assert running.engine.admission.used == 0
-            assert running.engine.scheduler.waiting == 0
+            assert running.engine.default.admission.micros.used == 0
+            assert running.engine.default.device.waiting == 0
             faulty.gate.set()
             assert (await running.client.post("/tokenize", json=texts(3))).status_code == 200
 
@@ -115,7 +115,7 @@ def test_promise_1_what_a_client_left_is_dropped(server: RunningServer, client: 
             leaving.shutdown(socket.SHUT_RDWR)
     while metric(client, 'tessera_item_failures_total{reason="cancelled"}') < before + 3:
         time.sleep(0.01)
-    while metric(client, "tessera_queue_cost_units") > 0:
+    while metric(client, "tessera_queue_cost_seconds") > 0:
         time.sleep(0.01)
     assert client.post("/tokenize", json=texts(3)).status_code == 200
 
@@ -125,7 +125,7 @@ def test_promise_2_a_bad_input_never_harms_its_neighbours(
 ) -> None:
     async def scenario() -> None:
         async with running_app(faulty) as running:
-            await until(lambda: running.engine.scheduler.warm)
+            await until(lambda: running.engine.warm)
             faulty.poisonous_segments = 4
             faulty.gate.clear()
             requests = [
@@ -134,7 +134,7 @@ def test_promise_2_a_bad_input_never_harms_its_neighbours(
                 )
                 for words in (3, 4, 5, 4)
             ]
-            await until(lambda: running.engine.scheduler.waiting == 12)
+            await until(lambda: running.engine.default.device.waiting == 12)
             faulty.gate.set()
             answers = [answer.json() for answer in await asyncio.gather(*requests)]
             failed = [["error" in entry for entry in answer["data"]] for answer in answers]
@@ -195,7 +195,7 @@ def test_promise_5_sigterm_loses_no_admitted_request(bundle_dir: Path) -> None:
 
         with ThreadPoolExecutor(6) as pool:
             answers = [pool.submit(send, index) for index in range(6)]
-            while metric(client, "tessera_queue_cost_units") < 60:
+            while metric(client, "tessera_queue_cost_seconds") < 60:
                 time.sleep(0.002)
             server.process.send_signal(signal.SIGTERM)
             assert [answer.result().status_code for answer in answers] == [200] * 6

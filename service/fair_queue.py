@@ -1,0 +1,161 @@
+"""What waits for a device, and who is next. Plain data, no threads, no clock of its own.
+
+A flow is a lane of a model. Flows share the device by weight (start-time fair queueing, by cost); within a flow the
+oldest slice is served first, and what has its shape rides along, of other flows of the model too. So nothing starves.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from service.jobs import BlockKey, Job, Lane, Slice
+from tessera.windows import Modality, Stage
+
+LANE_WEIGHTS: dict[Lane, float] = {"interactive": 8.0, "bulk": 1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchBounds:
+    """No batch has more segments or costs more, unless a single window does."""
+
+    segments: int
+    micros: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Slices of one model and one key that run together."""
+
+    model: str
+    key: BlockKey
+    slices: list[Slice] = field(default_factory=list)
+    windows: int = 0
+    segments: int = 0
+    micros: int = 0
+
+    def add(self, part: Slice) -> None:
+        """Take `part` along."""
+        self.slices.append(part)
+        self.windows += part.count
+        self.segments += part.count * part.job.blocks[part.block].segments
+        self.micros += part.micros
+
+    @property
+    def modality(self) -> Modality:
+        """That of its windows."""
+        return self.key[0]
+
+    @property
+    def stage(self) -> Stage:
+        """Where its windows come in."""
+        return self.key[1]
+
+    @property
+    def full(self) -> bool:
+        """Whether anybody in it wants more than codes."""
+        return any(part.job.full for part in self.slices)
+
+
+class _Flow:
+    """The slices of one lane of one model, by key; `served` is the cost it was served over its weight."""
+
+    def __init__(self, model: str, weight: float) -> None:
+        self.model = model
+        self.weight = weight
+        self.served = 0.0
+        self.lines: dict[BlockKey, deque[Slice]] = {}
+
+    def oldest(self) -> BlockKey:
+        """The key of its oldest slice."""
+        return min(self.lines, key=lambda key: self.lines[key][0].arrival)
+
+
+class FairQueue:
+    """Slices by flow and key. Whoever uses it from several threads holds a lock."""
+
+    def __init__(self, weights: dict[str, float], bounds: BatchBounds) -> None:
+        """`weights` of the models that share the device."""
+        self.micros = 0
+        self._bounds = bounds
+        self._flows = {
+            (model, lane): _Flow(model, weight * share)
+            for model, weight in weights.items()
+            for lane, share in LANE_WEIGHTS.items()
+        }
+        self._arrivals = 0
+        self._served = 0.0
+
+    def __bool__(self) -> bool:
+        return any(flow.lines for flow in self._flows.values())
+
+    @property
+    def fills_a_batch(self) -> bool:
+        """Whether what waits is as much as a batch may hold: waiting for more would gain nothing."""
+        return self.micros >= self._bounds.micros
+
+    def push(self, model: str, job: Job) -> None:
+        """Let `job` wait, a slice for each of its blocks."""
+        flow = self._flows[model, job.lane]
+        if not flow.lines:
+            # A flow that was idle saved nothing up.
+            flow.served = max(flow.served, self._served)
+        for index, block in enumerate(job.blocks):
+            part = Slice(job, index, 0, block.count, self._arrivals)
+            flow.lines.setdefault(block.key, deque()).append(part)
+        self.micros += job.micros
+        self._arrivals += 1
+
+    def next_batch(self, now: float) -> tuple[Batch | None, list[Job]]:
+        """The slices that run next, None when nobody waits; and jobs that were dropped, because time is up.
+
+        Jobs that nobody waits for any more are dropped without a word.
+        """
+        late: dict[Job, None] = {}
+        while waiting := [flow for flow in self._flows.values() if flow.lines]:
+            flow = min(waiting, key=lambda flow: flow.served)
+            self._served = max(self._served, flow.served)
+            batch = Batch(flow.model, flow.oldest())
+            for each in self._riders(flow, waiting):
+                self._fill(batch, each, now, late)
+            if batch.slices:
+                return batch, list(late)
+        return None, list(late)
+
+    def _riders(self, flow: _Flow, waiting: list[_Flow]) -> Iterator[_Flow]:
+        """Whose turn it is, then the others of its model."""
+        yield flow
+        yield from (other for other in waiting if other is not flow and other.model == flow.model)
+
+    def _fill(self, batch: Batch, flow: _Flow, now: float, late: dict[Job, None]) -> None:
+        line = flow.lines.get(batch.key)
+        while line:
+            part = line[0]
+            if part.job.future.done() or part.job.expired(now):
+                if not part.job.future.done():
+                    late[part.job] = None
+                self._leave(line.popleft())
+                continue
+            count = self._fitting(batch, part)
+            if count == 0:
+                break
+            taken = line.popleft() if count >= part.count else part.split(count)
+            batch.add(taken)
+            flow.served += self._leave(taken) / flow.weight
+        if line is not None and not line:
+            del flow.lines[batch.key]
+
+    def _leave(self, part: Slice) -> int:
+        self.micros -= part.micros
+        return part.micros
+
+    def _fitting(self, batch: Batch, part: Slice) -> int:
+        """How many of its windows the batch still takes; the first window always."""
+        segments = part.job.blocks[part.block].segments
+        micros = part.job.window_micros[part.block]
+        room = min(
+            (self._bounds.segments - batch.segments) // segments,
+            (self._bounds.micros - batch.micros) // micros,
+        )
+        return max(room, 0 if batch.slices else 1)

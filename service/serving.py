@@ -1,0 +1,80 @@
+"""What is served: models with their device, their admission and their costs, made of the bundles of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.admission import Admission, OwnRoom
+from service.bundles import LoadedBundle
+from service.costs import Cost, Costs
+from service.device import Device
+from service.fair_queue import BatchBounds
+from service.ready import ReadyClips
+from service.scheduler import BatchReport, Model, Scheduler
+from service.settings import Settings
+from tessera.opener import ClipOpener
+from tessera.windows import Modality
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model as requests meet it. Models on one device share it, and its admission."""
+
+    name: str
+    opener: ClipOpener
+    device: Device
+    admission: Admission
+    costs: Costs
+    providers: Sequence[str]
+
+    def cost_of(self, ready: ReadyClips) -> Cost:
+        """What clips cost that need no decoding."""
+        micros = sum(b.count * self.costs.micros(b.modality, b.stage, b.segments) for b in ready.blocks)
+        return Cost(micros, sum(block.bytes for block in ready.blocks))
+
+    def window_cost(self, modality: Modality) -> Cost:
+        """What one whole window of audio or video costs, decoded."""
+        manifest = self.opener.manifest
+        segments = manifest.time_grid.window_segments
+        size = 0
+        if modality == "audio" and manifest.audio:
+            size = round(manifest.audio.sample_rate * manifest.time_grid.hop_sec) * 4
+        elif modality == "video" and manifest.video:
+            size = manifest.video.frames_per_segment * manifest.video.height * manifest.video.width * 3
+        return Cost(self.costs.micros(modality, "media", segments), size * segments)
+
+
+def serve_here(
+    bundles: Sequence[LoadedBundle],
+    settings: Settings,
+    *,
+    costs: type[Costs],
+    on_batch: Callable[[BatchReport], None],
+    on_lost: Callable[[], None],
+) -> list[Served]:
+    """The models of `bundles`, with a scheduler in this process for each device."""
+    data = OwnRoom(settings.max_queue_bytes)
+    bounds = BatchBounds(settings.max_batch_segments, round(settings.max_batch_seconds * 1e6))
+    served = []
+    for device in dict.fromkeys(bundle.device for bundle in bundles):
+        models = [
+            Model(bundle.name, bundle.tokenizer, bundle.weight, costs())
+            for bundle in bundles
+            if bundle.device == device
+        ]
+        scheduler = Scheduler(
+            models,
+            bounds,
+            stall_seconds=settings.stall_seconds,
+            canary_seconds=settings.canary_seconds,
+            on_batch=on_batch,
+            on_lost=on_lost,
+        )
+        micros = OwnRoom(round(settings.max_queue_seconds * 1e6))
+        admission = Admission(micros, data, settings.max_request_segments)
+        served += [
+            Served(m.name, m.tokenizer, scheduler, admission, m.costs, m.tokenizer.providers) for m in models
+        ]
+    order = [bundle.name for bundle in bundles]
+    return sorted(served, key=lambda model: order.index(model.name))
