@@ -73,7 +73,7 @@ class Admission:
         if self.closed:
             raise ApiError("shutting_down", "the server is shutting down; send this to another replica")
         self._require_fit(cost)
-        if self.micros.used + cost.micros > seconds * 1e6:
+        if self.micros.used > seconds * 1e6:
             raise self._overloaded("the queue is longer than the time of this request", cost.micros, seconds)
         if not self.take(cost):
             raise self._overloaded("the queue is full; try again", cost.micros, self.micros.capacity / 1e6)
