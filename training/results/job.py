@@ -21,7 +21,6 @@ from training.data.sources import open_source
 from training.evaluation.coder import Coder, ModelCoder
 from training.evaluation.controls import correlated_kmeans, unaligned_kmeans
 from training.evaluation.health import codebook_health
-from training.files import write_whole
 from training.models.catalogue import build_model
 from training.randomness import seed_everything
 from training.results.exam import Exam, open_exam, oracle_of
@@ -30,7 +29,6 @@ from training.trainer import train
 Document = dict[str, Any]
 Control = Literal["unaligned k-means", "linear CCA + k-means"]
 LINEAR: Control = "linear CCA + k-means"
-_SCORES = "scores.json"
 _CONTROLS: dict[Control, Callable[[FeatureSet, int, int, int], Coder]] = {
     "unaligned k-means": unaligned_kmeans,
     LINEAR: correlated_kmeans,
@@ -56,31 +54,22 @@ class Job(ABC):
 
     @abstractmethod
     def make(self, folder: Path, cache: Path) -> Document:
-        """Fit and score; what takes long is kept in `folder`, so that a stopped job goes on."""
-
-    def folder(self, runs: Path) -> Path:
-        """Where it is kept: a function of everything that decides it."""
-        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
-        words = re.sub(r"\W+", "-", f"{self.setting} {self.row} {self.seed}").strip("-")
-        return runs / f"{words}-{digest}"
-
-    def scores(self, runs: Path) -> Document | None:
-        """What it came to, if it was done."""
-        try:
-            document: Document = json.loads((self.folder(runs) / _SCORES).read_text())
-        except FileNotFoundError:
-            return None
-        return document
-
-    def run(self, runs: Path, cache: Path) -> None:
-        """Do it, unless it is done.
+        """Fit and score; what takes long is kept in `folder`, so that a stopped job goes on.
 
         Raises:
             TrainingError: it cannot be trained, or was stopped.
         """
-        if self.scores(runs) is None:
-            document = self.make(self.folder(runs), cache)
-            write_whole(self.folder(runs) / _SCORES, json.dumps(document, indent=1).encode())
+
+    @property
+    def key(self) -> str:
+        """Its name: a function of everything that decides it."""
+        digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+        words = re.sub(r"\W+", "-", f"{self.setting} {self.row} {self.seed}").strip("-")
+        return f"{words}-{digest}"
+
+    def folder(self, runs: Path) -> Path:
+        """Where what it has made is kept until it is done."""
+        return runs / self.key
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ def require_report_path(out: Path) -> None:
         TrainingError: it cannot be written, or is a file of something else: it has no marks.
     """
     require_writable(out)
-    if out.suffix == ".json":
-        raise TrainingError(f"'{out}' is to be markdown; a .json goes beside it")
+    if out.suffix in (".json", ".jsonl"):
+        raise TrainingError(f"'{out}' is to be markdown; a {out.suffix} goes beside it")
     _around(out)
 
 

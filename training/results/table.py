@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from tessera.scores import percent
 from training.evaluation.probe import Interval
 from training.results.job import LINEAR, ControlJob, Document, Job
+from training.results.ledger import Ledger
 
 _HEAD = (
     "",
@@ -27,19 +27,19 @@ _HEAD = (
 )
 
 
-def results_document(title: str, jobs: Sequence[Job], runs: Path) -> Document:
+def results_document(title: str, jobs: Sequence[Job], ledger: Ledger) -> Document:
     """Mean and 95 % interval over the seeds of everything that jobs came to, by setting and row.
 
     A row of a model that TOC is used on has `toc` beside `all`, on `keep` channels. `lead`: by how much, in the
-    direction where it is least, a row is above the best linear control. Only finished jobs count, and `seconds` are of
-    those that were never stopped (None: there is none).
+    direction where it is least, a row is above the best linear control. Only jobs in the ledger count, and
+    `seconds` are of those that were never stopped (None: there is none).
     """
     cells: dict[str, dict[str, list[Document]]] = {}
     oracles: dict[str, list[float]] = {}
     kept: dict[str, int | None] = {}
     linear: set[str] = set()
     for job in jobs:
-        scores = job.scores(runs)
+        scores = ledger.scores(job)
         if scores is None:
             continue
         cells.setdefault(job.setting, {}).setdefault(job.row, []).append(scores)
@@ -107,12 +107,12 @@ def _figures(scores: Sequence[Document]) -> Document:
 
 
 def markdown(document: Document) -> str:
-    """A heading, and a table for each setting."""
+    """A heading, and a table for each setting; a row of fewer seeds than others says so."""
     lines = [f"## {document['title']}", ""]
     for setting, table in document["settings"].items():
-        seeds = max(row["seeds"] for row in table["rows"].values())
+        seeds = _seeds(max(row["seeds"] for row in table["rows"].values()))
         oracle = "" if table["oracle"] is None else f", oracle on the true latents {_share(table['oracle'])}"
-        lines += [f"### {setting}", "", f"{seeds} seeds, chance {_share(table['chance'])}{oracle}.", ""]
+        lines += [f"### {setting}", "", f"{seeds}, chance {_share(table['chance'])}{oracle}.", ""]
         lines += [f"| {' | '.join(_HEAD)} |", "|" + "---|" * len(_HEAD)]
         lines += [f"| {' | '.join(cells)} |" for cells in _cells(table)]
         lines.append("")
@@ -120,7 +120,9 @@ def markdown(document: Document) -> str:
 
 
 def _cells(table: Document) -> Iterator[tuple[str, ...]]:
-    for label, row in table["rows"].items():
+    most = max(row["seeds"] for row in table["rows"].values())
+    for name, row in table["rows"].items():
+        label = name if row["seeds"] == most else f"{name} ({_seeds(row['seeds'])})"
         for part in ("all", "toc"):
             if part not in row:
                 continue
@@ -138,6 +140,10 @@ def _cells(table: Document) -> Iterator[tuple[str, ...]]:
                 f"{row['parameters'] / 1e6:.2f} M" if part == "all" and row["parameters"] else "",
                 _seconds(row["seconds"]) if part == "all" else "",
             )
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _seconds(value: float | None) -> str:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from matplotlib.patches import Rectangle
 from rich.console import Console
 from typer.testing import CliRunner
 
 from tessera.cli import build_app
 from tessera.errors import TrainingError
 from training.config import Recipe
-from training.results.job import TrainingJob
+from training.data.working_folder import locked
+from training.results.chart import results_figure
+from training.results.job import Document, TrainingJob
+from training.results.ledger import Ledger
 from training.results.plan import Plan, plan_names
 from training.results.report import BEGIN, END, write_report
 from training.results.runner import run_jobs
@@ -98,13 +103,17 @@ def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path
     command = ["results", str(plan), "--out", str(out), "--runs", str(runs), "--seeds", "1"]
     first = CliRunner().invoke(build_app(), command)
     assert first.exit_code == 0, first.output
-    made = {path: path.stat().st_mtime_ns for path in runs.glob("*/scores.json")}
-    assert len(made) == 8
+    ledger = out.with_suffix(".jsonl")
+    made = ledger.read_text()
+    assert made.count("\n") == 8
+    assert list(runs.iterdir()) == []
     out.write_text(out.read_text().replace("# Results", "# Results\n\nWhat we think of them."))
     again = CliRunner().invoke(build_app(), [*command[:-1], "2"])
     assert again.exit_code == 0, again.output
-    assert len(list(runs.glob("*/scores.json"))) == 16
-    assert all(path.stat().st_mtime_ns == when for path, when in made.items())
+    assert ledger.read_text().startswith(made)
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert len({line["key"] for line in lines}) == len(lines) == 16
+    assert list(runs.iterdir()) == []
     text = out.read_text()
     assert text.count("### even") == 1
     assert "What we think of them." in text
@@ -115,8 +124,9 @@ def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path
     (document,) = json.loads(out.with_suffix(".json").read_text())
     row = document["settings"]["odd"]["rows"]["first"]
     values = [
-        json.loads(path.read_text())["all"]["directions"]["audio -> text"]
-        for path in runs.glob("odd-first-*/scores.json")
+        line["scores"]["all"]["directions"]["audio -> text"]
+        for line in lines
+        if (line["setting"], line["row"]) == ("odd", "first")
     ]
     assert row["all"]["directions"]["audio -> text"]["mean"] == pytest.approx(np.mean(values))
     assert row["seeds"] == 2
@@ -128,6 +138,21 @@ def test_the_command_writes_tables_and_goes_on_where_it_was(plan: Path, tmp_path
     assert row["all"]["lead"] == pytest.approx(min(leads))
     assert "lead" not in linear["all"]
     assert f"| {100 * min(leads):+.1f} |" in text
+    # The ledger is all that the tables are made of.
+    other = tmp_path / "other.md"
+    shutil.copy(ledger, other.with_suffix(".jsonl"))
+    elsewhere = ["results", str(plan), "--out", str(other), "--runs", str(tmp_path / "none"), "--seeds", "2"]
+    assert CliRunner().invoke(build_app(), elsewhere).exit_code == 0
+    assert other.with_suffix(".json").read_text() == out.with_suffix(".json").read_text()
+    assert other.with_suffix(".jsonl").read_text() == ledger.read_text()
+
+
+def test_two_do_not_train_in_one_folder(plan: Path, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    command = ["results", str(plan), "--out", str(tmp_path / "x.md"), "--runs", str(runs), "--seeds", "1"]
+    with locked(runs), pytest.raises(TrainingError, match=r"another process is writing '.*runs'"):
+        CliRunner().invoke(build_app(), command, catch_exceptions=False)
+    assert not (tmp_path / "x.jsonl").exists()
 
 
 def test_a_file_of_somebody_is_not_overwritten(plan: Path, tmp_path: Path) -> None:
@@ -140,6 +165,11 @@ def test_a_file_of_somebody_is_not_overwritten(plan: Path, tmp_path: Path) -> No
         ):
             CliRunner().invoke(build_app(), command, catch_exceptions=False)
         assert out.read_text() == text
+    for suffix in (".json", ".jsonl"):
+        with pytest.raises(TrainingError, match="is to be markdown"):
+            CliRunner().invoke(
+                build_app(), [*command, "--out", str(tmp_path / f"x{suffix}")], catch_exceptions=False
+            )
     (tmp_path / "file").write_text("")
     for path, message in ((tmp_path, "is a folder"), (tmp_path / "file" / "x.md", "cannot be written")):
         with pytest.raises(TrainingError, match=message):
@@ -148,9 +178,9 @@ def test_a_file_of_somebody_is_not_overwritten(plan: Path, tmp_path: Path) -> No
 
 
 def test_tables_stand_between_the_marks(plan: Path, tmp_path: Path) -> None:
-    jobs = list(Plan.load(str(plan)).jobs(1))[:1]
-    run_jobs(jobs, tmp_path / "runs", tmp_path, 1, QUIET)
-    document, out = results_document("x", jobs, tmp_path / "runs"), tmp_path / "notes.md"
+    jobs, ledger = list(Plan.load(str(plan)).jobs(1))[:1], Ledger(tmp_path / "x.jsonl", QUIET)
+    run_jobs(jobs, ledger, tmp_path / "runs", tmp_path, 1, QUIET)
+    document, out = results_document("x", jobs, ledger), tmp_path / "notes.md"
     out.write_text(f"Before.\n{BEGIN}\nold\n{END}\nAfter.\n")
     for command in ("first", "second"):
         write_report([document], command, out)
@@ -163,35 +193,96 @@ def test_tables_stand_between_the_marks(plan: Path, tmp_path: Path) -> None:
 
 def test_what_a_stopped_training_took_is_not_told(plan: Path, tmp_path: Path) -> None:
     job = next(job for job in Plan.load(str(plan)).jobs(1) if isinstance(job, TrainingJob))
-    folder, runs = job.folder(tmp_path / "runs"), tmp_path / "runs"
-    job.run(runs, tmp_path)
-    (whole,) = results_document("x", [job], runs)["settings"]["even"]["rows"].values()
+    folder, ledger = job.folder(tmp_path / "runs"), Ledger(tmp_path / "x.jsonl", QUIET)
+    whole = job.make(folder, tmp_path)
     assert whole["seconds"] > 0
-    for left in (folder / "scores.json", *(folder / "step-000004").iterdir(), folder / "step-000004"):
-        left.rmdir() if left.is_dir() else left.unlink()
-    job.run(runs, tmp_path)
-    document = results_document("x", [job], runs)
-    (row,) = document["settings"]["even"]["rows"].values()
-    assert row == {**whole, "seconds": None}
+    shutil.rmtree(folder / "step-000004")
+    run_jobs([job], ledger, tmp_path / "runs", tmp_path, 1, QUIET)
+    assert ledger.scores(job) == {**whole, "seconds": None}
+    assert not folder.exists()
+    document = results_document("x", [job], ledger)
     assert "M | - |" in markdown(document)
 
 
 def test_an_unfinished_table_has_the_rows_that_are_done(plan: Path, tmp_path: Path) -> None:
-    jobs = list(Plan.load(str(plan)).jobs(1))
-    run_jobs(jobs[:2], tmp_path / "runs", tmp_path, 1, QUIET)
-    document = results_document("x", jobs, tmp_path / "runs")
+    jobs, ledger = list(Plan.load(str(plan)).jobs(2)), Ledger(tmp_path / "x.jsonl", QUIET)
+    run_jobs(jobs[:2], ledger, tmp_path / "runs", tmp_path, 1, QUIET)
+    document = results_document("x", jobs, ledger)
     assert list(document["settings"]) == ["even"]
     assert list(document["settings"]["even"]["rows"]) == [job.row for job in jobs[:2]]
+    assert "\n1 seed, chance" in markdown(document)
     assert "| unaligned k-means | all |" in markdown(document)
+
+
+def test_a_row_of_fewer_seeds_than_others_says_so(plan: Path, tmp_path: Path) -> None:
+    jobs, ledger = list(Plan.load(str(plan)).jobs(3)), Ledger(tmp_path / "x.jsonl", QUIET)
+    done = [job for job in jobs if job.setting == "even" and job.row in ("unaligned k-means", "first")]
+    scores = done[0].make(tmp_path, tmp_path)
+    # Three seeds of the control, one of the row.
+    for job in done:
+        if job.row != "first" or job.seed == 0:
+            ledger.add(job, scores)
+    text = markdown(results_document("x", jobs, ledger))
+    assert "\n3 seeds, chance" in text
+    assert "| unaligned k-means | all |" in text
+    assert "| first (1 seed) | all |" in text
+
+
+def test_a_picture_of_settings_with_other_rows_each_has_every_bar_at_its_name() -> None:
+    def setting(**rows: float) -> Document:
+        return {
+            "oracle": None,
+            "chance": 0.1,
+            "rows": {
+                name: {"parameters": 1, "all": {"mean": {"mean": mean, "half_width": None}}}
+                for name, mean in rows.items()
+            },
+        }
+
+    figure = results_figure(
+        {"settings": {"even": setting(a=0.1, b=0.2, c=0.3), "odd": setting(c=0.4, d=0.5)}}
+    )
+    figure.canvas.draw()
+    (left, right) = figure.axes
+    names = {label.get_position()[1]: label.get_text() for label in left.get_yticklabels()}
+    assert [
+        (names[round(bar.get_y() + bar.get_height() / 2)], round(bar.get_width()))
+        for panel in (left, right)
+        for bar in panel.patches
+        if isinstance(bar, Rectangle)
+    ] == [("a", 10), ("b", 20), ("c", 30), ("c", 40), ("d", 50)]
 
 
 def test_a_job_that_fails_ends_the_run_with_its_reason(plan: Path, tmp_path: Path) -> None:
     document = yaml.safe_load((tmp_path / "first.yaml").read_text())
     document["training"]["batch_size"] = 41
     (tmp_path / "first.yaml").write_text(yaml.safe_dump(document))
-    jobs = list(Plan.load(str(plan)).jobs(1))
+    out = tmp_path / "tables.md"
+    command = ["results", str(plan), "--out", str(out), "--runs", str(tmp_path / "runs"), "--seeds", "1"]
     with pytest.raises(TrainingError, match="40 clips do not fill a batch of 41"):
-        run_jobs(jobs, tmp_path / "runs", tmp_path, 1, QUIET)
+        CliRunner().invoke(build_app(), [*command, "--jobs", "1"], catch_exceptions=False)
+    assert "| unaligned k-means | all |" in out.read_text()
+    assert "| first | all |" not in out.read_text()
+    # Mended, it is another job; those that were done are not done again.
+    kept = out.with_suffix(".jsonl").read_text()
+    assert kept.count("\n") == 2
+    document["training"]["batch_size"] = 8
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(document))
+    assert CliRunner().invoke(build_app(), command, catch_exceptions=False).exit_code == 0
+    assert out.with_suffix(".jsonl").read_text().startswith(kept)
+    assert out.with_suffix(".jsonl").read_text().count("\n") == 8
+    assert out.read_text().count("| first | all |") == 2
+
+
+def test_a_changed_recipe_is_another_job(plan: Path, tmp_path: Path) -> None:
+    before = list(Plan.load(str(plan)).jobs(1))
+    document = yaml.safe_load((tmp_path / "first.yaml").read_text())
+    document["training"]["steps"] = 5
+    (tmp_path / "first.yaml").write_text(yaml.safe_dump(document))
+    after, ledger = list(Plan.load(str(plan)).jobs(1)), Ledger(tmp_path / "x.jsonl", QUIET)
+    for job in before:
+        ledger.add(job, {"seconds": 0.0})
+    assert [job.row for job in after if ledger.scores(job) is None] == ["first", "first"]
 
 
 @pytest.mark.parametrize(
