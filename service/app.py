@@ -65,5 +65,9 @@ def load_tokenizer(settings: Settings) -> Tokenizer:
         RuntimeUnavailable: the device is not there.
     """
     return Tokenizer.load(
-        settings.bundle, device=settings.device, threads=settings.threads, limits=settings.limits
+        settings.bundle,
+        device=settings.device,
+        threads=settings.threads,
+        limits=settings.limits,
+        gpu=settings.gpu,
     )

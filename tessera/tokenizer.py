@@ -13,16 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.bundle import Bundle, Manifest
+from tessera.chain import Chain
 from tessera.clips import Clip, MediaClip, ReadyClip
 from tessera.codes import Encoding
+from tessera.devices import Device, GpuSettings
 from tessera.errors import InputError
-from tessera.features import run_backbone
 from tessera.hub import open_bundle
 from tessera.limits import Limits, Truncate
 from tessera.media import Excerpt, probe, read_audio, read_video
-from tessera.runtime import Device, Graph
+from tessera.profiles import shape_profile
+from tessera.runtime import Graph
 from tessera.text import bundle_words
-from tessera.windows import Modality, Window, WindowCodes
+from tessera.windows import Modality, Stage, Window, WindowCodes
 
 _BATCH_WINDOWS = 8
 
@@ -41,11 +43,12 @@ class Tokenizer:
         self,
         bundle: Bundle,
         *,
-        device: Device = "cpu",
+        device: Device | str = "cpu",
         threads: int | None = None,
         limits: Limits | None = None,
+        gpu: GpuSettings | None = None,
     ) -> None:
-        """Load the graphs of `bundle` on `device`.
+        """Load the graphs of `bundle` on `device`: `cpu`, `cuda`, `tensorrt`, or one GPU of several, as `cuda:1`.
 
         Raises:
             BundleError: a graph cannot be loaded.
@@ -53,7 +56,18 @@ class Tokenizer:
         """
         self.bundle = bundle
         self.limits = limits or Limits()
-        self._graphs = {name: Graph(bundle.graph(name), device, threads) for name in bundle.manifest.graphs}
+        self.device = Device.of(device)
+        self._graphs = {
+            name: Graph(
+                bundle.graph(name), self.device, threads, gpu=gpu, profile=shape_profile(self.manifest, name)
+            )
+            for name in bundle.manifest.graphs
+        }
+        self._chains: dict[tuple[Modality, Stage], Chain] = {}
+        for modality in self.modalities:
+            codes = self._graphs[f"{modality}.codes"]
+            self._chains[modality, "media"] = Chain(codes, self._graphs[f"{modality}.backbone"])
+            self._chains[modality, "features"] = Chain(codes)
         self._words = bundle_words(bundle) if self.manifest.text else None
 
     @classmethod
@@ -61,15 +75,16 @@ class Tokenizer:
         cls,
         bundle: str | os.PathLike[str] | None = None,
         *,
-        device: Device = "cpu",
+        device: Device | str = "cpu",
         threads: int | None = None,
         limits: Limits | None = None,
+        gpu: GpuSettings | None = None,
     ) -> Self:
         """The tokenizer of the bundle in folder `bundle`; without one, of the demo bundle inside the package.
 
         `hf://owner/name@revision` is a bundle on the Hugging Face hub (extra `hub`); the revision may be left out.
         """
-        return cls(open_bundle(bundle), device=device, threads=threads, limits=limits)
+        return cls(open_bundle(bundle), device=device, threads=threads, limits=limits, gpu=gpu)
 
     @property
     def manifest(self) -> Manifest:
@@ -229,9 +244,7 @@ class Tokenizer:
         """Windows of one `key` through the graphs as one batch; blocks, releasing the interpreter lock."""
         modality, stage, _ = windows[0].key
         batch = {name: np.stack([w.inputs[name] for w in windows]) for name in windows[0].inputs}
-        if stage == "media":
-            batch = run_backbone(self._graphs[f"{modality}.backbone"], batch)
-        outputs = self._graphs[f"{modality}.codes"].run(batch)
+        outputs = self._chains[modality, stage].run(batch)
         return [
             WindowCodes(**{name: array[i] for name, array in outputs.items()}) for i in range(len(windows))
         ]
@@ -254,18 +267,18 @@ class Tokenizer:
         )
 
     def warm_up(self) -> None:
-        """Run a small real batch of each modality through all graphs."""
-        manifest = self.manifest
-        if manifest.audio:
-            rate = round(manifest.audio.sample_rate * manifest.time_grid.hop_sec)
-            self.run([Window("audio", {"waveform": np.zeros(rate, np.float32)}, 1)])
-        if manifest.video:
-            spec = manifest.video
-            shape = (1, spec.frames_per_segment, spec.height, spec.width, 3)
-            self.run([Window("video", {"frames": np.zeros(shape, np.uint8)}, 1)])
-        if manifest.text:
-            word = np.zeros(1, np.int64), np.ones((1, 1), np.float32)
-            self.run([Window("text", {"input_ids": word[0], "slots": word[1]}, 1)])
+        """Run a real batch of each modality through all graphs; on a GPU, every size of batch of whole windows."""
+        segments = self.manifest.time_grid.window_segments if self.device.is_gpu else 1
+        for (modality, stage), chain in self._chains.items():
+            if stage == "media" or self.device.is_gpu:
+                graph = f"{modality}.{'backbone' if stage == 'media' else 'codes'}"
+                inputs = self.manifest.graphs[graph].inputs
+                chain.warm_up(
+                    {
+                        t.name: np.zeros(t.sized(batch=1, time=segments, tokens=segments), t.dtype)
+                        for t in inputs
+                    }
+                )
 
     def _encode(self, clip: Clip) -> Encoding:
         try:

@@ -94,7 +94,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("max_inputs", "many", "TESSERA_MAX_INPUTS must be a whole number"),
         ("max_inputs", "0", "TESSERA_MAX_INPUTS must be more than 0"),
         ("max_media_seconds", "inf", "TESSERA_MAX_MEDIA_SECONDS must be a finite number"),
-        ("device", "tpu", "TESSERA_DEVICE must be 'cpu' or 'cuda'"),
+        ("device", "tpu", "TESSERA_DEVICE must be 'cpu', 'cuda' or 'tensorrt'"),
+        ("device", "cuda:x", "TESSERA_DEVICE must be 'cpu', 'cuda' or 'tensorrt'"),
         ("max_held_bytes", "5", "TESSERA_MAX_HELD_BYTES is below TESSERA_MAX_BODY_BYTES"),
     ],
 )
