@@ -13,16 +13,11 @@ import onnxruntime as ort
 
 from tessera.devices import Device, DeviceKind
 from tessera.errors import RuntimeUnavailable
-from tessera.providers import PROVIDERS
 
 _LIBRARIES: dict[DeviceKind, str] = {
     "cuda": "libonnxruntime_providers_cuda.so",
     "tensorrt": "libonnxruntime_providers_tensorrt.so",
 }
-_SAME_AS_REQUESTED = 1
-
-# Arenas are registered with ONNX Runtime for the life of the process.
-_arenas: dict[int, int] = {}
 
 
 def prepare(device: Device) -> None:
@@ -31,29 +26,6 @@ def prepare(device: Device) -> None:
         # TensorRT rounds to TF32 unless told otherwise, and ONNX Runtime has no option for it.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     _load_libraries()
-
-
-def share_memory(device: Device, memory_bytes: int) -> None:
-    """Let all graphs of this process on one GPU share an arena of `memory_bytes`.
-
-    Raises:
-        RuntimeUnavailable: they share one of another size already, or the device is not there.
-    """
-    size = _arenas.get(device.index)
-    if size is None:
-        place = ort.OrtMemoryInfo(
-            "Cuda", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, device.index, ort.OrtMemType.DEFAULT
-        )
-        arena = ort.OrtArenaCfg({"max_mem": memory_bytes, "arena_extend_strategy": _SAME_AS_REQUESTED})
-        try:
-            ort.create_and_register_allocator_v2(PROVIDERS["cuda"], place, {}, arena)
-        except Exception:  # ONNX Runtime has no public base class for its errors
-            raise unavailable(device) from None
-        _arenas[device.index] = memory_bytes
-    elif size != memory_bytes:
-        raise RuntimeUnavailable(
-            f"GPU {device.index} is limited to {size} bytes in this process, so it cannot be limited to {memory_bytes}"
-        )
 
 
 def engine_folder(cache: Path | None, digest: str) -> Path:
@@ -79,10 +51,10 @@ def unavailable(device: Device) -> RuntimeUnavailable:
     """The refusal to run on `device`, with what is missing as far as it can be told."""
     missing = _missing_library(device.kind)
     reason = f": {missing} is missing" if missing else ""
-    libraries = "CUDA 13 and cuDNN 9" + (" and TensorRT 10" if device.kind == "tensorrt" else "")
+    tensorrt = " and TensorRT 10 ('cuda' needs none)" if device.kind == "tensorrt" else ""
     return RuntimeUnavailable(
-        f"device '{device}' was asked for, but ONNX Runtime cannot use it here{reason}. Install 'tessera[gpu]' "
-        f"in place of 'tessera[cpu]', with {libraries}, on a machine with an NVIDIA GPU and its driver"
+        f"device '{device}' was asked for, but ONNX Runtime cannot use it here{reason}. Install 'tessera[gpu]' in "
+        f"place of 'tessera[cpu]', with CUDA 13, cuDNN 9{tensorrt}, on a machine with an NVIDIA GPU and its driver"
     )
 
 

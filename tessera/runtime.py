@@ -22,7 +22,8 @@ except ModuleNotFoundError:
         "ONNX Runtime is not installed: pip install 'tessera[cpu]', or 'tessera[gpu]' for NVIDIA GPUs"
     ) from None
 
-from tessera.gpu import engine_folder, prepare, share_memory, unavailable
+from tessera.arenas import share_gpu_memory, share_host_memory
+from tessera.gpu import engine_folder, prepare, unavailable
 
 Optimization = Literal["none", "basic", "extended", "all"]
 OPTIMIZATIONS: tuple[Optimization, ...] = ("none", "basic", "extended", "all")
@@ -91,7 +92,8 @@ class Graph:
         else:
             try:
                 values = self._session.run(names, feeds)
-            except Exception as error:  # as below
+            # ONNX Runtime has no public base class for its errors; the cause stays for the log of a server.
+            except Exception as error:
                 raise _failed(feeds) from error
         return dict(zip(names, values, strict=True))
 
@@ -136,9 +138,7 @@ class Graph:
             for name, place in outputs.items():
                 binding.bind_output(name, **place)
             self._session.run_with_iobinding(binding)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime has no public base class; the cause stays for the log of a server
+        except Exception as error:  # as in `run`
             raise _failed(feeds) from error
         return binding
 
@@ -150,20 +150,17 @@ def _gpu_session(
         raise unavailable(device)
     prepare(device)
     if gpu.memory_bytes:
-        share_memory(device, gpu.memory_bytes)
-        options.add_session_config_entry("session.use_env_allocators", "1")
+        share_gpu_memory(device, gpu.memory_bytes)
     # `session.disable_cpu_ep_fallback` would refuse every graph: shape arithmetic belongs on the processor.
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    engines = (
-        engine_folder(gpu.engine_cache, hashlib.sha256(model).hexdigest())
-        if device.kind == "tensorrt"
-        else None
-    )
+    engines = None
+    if device.kind == "tensorrt":
+        engines = engine_folder(gpu.engine_cache, hashlib.sha256(model).hexdigest())
     try:
         session = _session(model, options, provider_chain(device, gpu, profile, engines))
     except BundleError:
         # Without a driver, or beyond the last GPU, this fails as a damaged graph does, which fails everywhere.
-        _session(model, ort.SessionOptions(), provider_chain(Device(), gpu))
+        _session(model, options, provider_chain(Device(), gpu))
         raise unavailable(device) from None
     # With a library missing, ONNX Runtime takes the processor without an error.
     if session.get_providers()[0] != PROVIDERS[device.kind]:
@@ -197,6 +194,8 @@ def _options(threads: int | None, optimization: Optimization) -> ort.SessionOpti
     options.log_severity_level = 4
     options.intra_op_num_threads = threads or available_cores()
     options.inter_op_num_threads = 1
+    share_host_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     # Idle threads of a spinning pool would take the cores from decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # Memory plans are kept per input shape and never freed; windows come in many shapes.

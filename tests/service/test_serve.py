@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.errors import StartError
 from service.openapi import FROZEN, current
 from service.settings import Settings
 from tessera.limits import Limits
+from tests.devices import is_active
 from tests.service.running import RunningServer, running_server, serve_command
 
 
@@ -113,6 +115,14 @@ def test_a_damaged_bundle_is_one_sentence(bundle_copy: Path) -> None:
     graph = next(bundle_copy.glob("*.onnx"))
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     assert graph.name in one_sentence(started("--bundle", str(bundle_copy), "--port", "0"))
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt:1"])
+def test_a_gpu_that_is_not_there_is_one_sentence(device: str) -> None:
+    if is_active(device):
+        pytest.skip("this machine has one")
+    said = one_sentence(started("--device", device, "--port", "0"))
+    assert re.match(rf"tessera: device '{device}.* Install 'tessera\[gpu\]'", said), said
 
 
 def test_a_taken_port_is_one_sentence(bundle_dir: Path) -> None:
