@@ -77,7 +77,6 @@ class LoadedBundle:
 
     name: str
     tokenizer: Tokenizer
-    device: str = "cpu"
     weight: float = 1.0
 
 
@@ -105,14 +104,14 @@ def load_bundles(settings: Settings) -> list[LoadedBundle]:
 
 
 def _loaded(choice: BundleChoice, settings: Settings) -> LoadedBundle:
-    device = choice.device or settings.device
     tokenizer = Tokenizer.load(
         choice.source,
-        device=device,  # type: ignore[arg-type]
+        device=choice.device or settings.device,
         threads=choice.threads or settings.threads,
         limits=settings.limits,
+        gpu=settings.gpu,
     )
-    return LoadedBundle(choice.name or tokenizer.manifest.name, tokenizer, device, choice.weight)
+    return LoadedBundle(choice.name or tokenizer.manifest.name, tokenizer, choice.weight)
 
 
 def _require_different_names(bundles: Sequence[LoadedBundle]) -> None:

@@ -15,10 +15,10 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.  \\[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  \\[default: 8000]")] = None,
     device: Annotated[
-        Literal["cpu", "cuda"] | None, typer.Option(help="Where to run.  \\[default: cpu]")
+        str | None, typer.Option(help="cpu, cuda, tensorrt, or one GPU, as cuda:1.  \\[default: cpu]")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Processor threads of a graph.  \\[default: all cores]")
+        int | None, typer.Option(help="Processor threads of a graph.  \\[default: the cores it may use]")
     ] = None,
     admin_port: Annotated[
         int | None, typer.Option(help="Serve /metrics here only.  \\[default: the main port]")

@@ -189,13 +189,12 @@ class Scheduler:
 
     def _warm_up(self, model: Model) -> None:
         """Twice: what the first run takes says little of the others."""
+        model.tokenizer.warm_up()
         length = model.tokenizer.manifest.time_grid.window_segments
-        for segments in (1, length):
-            for modality, stage, batch in model.tokenizer.idle_batches(segments):
-                model.tokenizer.run_batch(modality, stage, batch)
         for modality, stage, batch in model.tokenizer.idle_batches(length):
-            started = time.perf_counter()
-            model.tokenizer.run_batch(modality, stage, batch)
+            for _ in range(2):
+                started = time.perf_counter()
+                model.tokenizer.run_batch(modality, stage, batch)
             model.costs.observe(modality, stage, length, time.perf_counter() - started)
 
     def _next(self) -> _Stacked | None:
@@ -255,8 +254,9 @@ class Scheduler:
     def _canary(self) -> None:
         """A small batch of each model through its graphs: a device that is broken shows before a client does."""
         for model in self._models.values():
-            with self._busy():
-                model.tokenizer.warm_up()
+            for modality, stage, batch in model.tokenizer.idle_batches():
+                with self._busy():
+                    model.tokenizer.run_batch(modality, stage, batch)
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:

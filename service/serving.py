@@ -57,11 +57,11 @@ def serve_here(
     data = OwnRoom(settings.max_queue_bytes)
     bounds = BatchBounds(settings.max_batch_segments, round(settings.max_batch_seconds * 1e6))
     served = []
-    for device in dict.fromkeys(bundle.device for bundle in bundles):
+    for device in dict.fromkeys(bundle.tokenizer.device for bundle in bundles):
         models = [
             Model(bundle.name, bundle.tokenizer, bundle.weight, costs())
             for bundle in bundles
-            if bundle.device == device
+            if bundle.tokenizer.device == device
         ]
         scheduler = Scheduler(
             models,

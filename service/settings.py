@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import os
+from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import StartError
 from service.validation import faults
+from tessera.cores import available_cores
+from tessera.devices import DEVICE_RULE, Device, GpuSettings
+from tessera.errors import RuntimeUnavailable
 from tessera.limits import Limits
 
 _PREFIX = "TESSERA_"
@@ -39,8 +42,18 @@ class Settings(BaseSettings):
     admin_port: int | None = Field(
         None, ge=1, le=65535, description="Where /metrics is; without one, on the main port."
     )
-    device: Literal["cpu", "cuda"] = Field("cpu", description="Where the graphs run.")
-    threads: int | None = Field(None, ge=1, description="Processor threads of a graph; without, all cores.")
+    device: str = Field(
+        "cpu", description="Where the graphs run: cpu, cuda, tensorrt, or one GPU, as cuda:1."
+    )
+    gpu_memory_mb: int | None = Field(
+        None, ge=1, description="Memory of a GPU for the graphs of this process; without, all there is."
+    )
+    engine_cache: Path | None = Field(
+        None, description="Folder of the engines that TensorRT builds; without, in the user's cache."
+    )
+    threads: int | None = Field(
+        None, ge=1, description="Processor threads of a graph; without, the cores it may use."
+    )
     decode_workers: int | None = Field(
         None, ge=1, le=256, description="Decoding threads; without, one per core."
     )
@@ -98,6 +111,14 @@ class Settings(BaseSettings):
     max_video_frames: int = _limit(_INPUT.max_video_frames, "frames", "Frames of one video.")
     max_text_chars: int = _limit(_INPUT.max_text_chars, "characters", "One text.")
 
+    @field_validator("device")
+    @classmethod
+    def _device_has_a_name(cls, value: str) -> str:
+        try:
+            return str(Device.parse(value))
+        except RuntimeUnavailable:
+            raise ValueError(DEVICE_RULE) from None
+
     @model_validator(mode="after")
     def _whole_requests_fit(self) -> Self:
         if self.max_held_bytes < self.max_body_bytes:
@@ -126,9 +147,14 @@ class Settings(BaseSettings):
         return Limits(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Limits)})
 
     @property
+    def gpu(self) -> GpuSettings:
+        """What the graphs may take of a GPU."""
+        return GpuSettings(self.gpu_memory_mb * 2**20 if self.gpu_memory_mb else None, self.engine_cache)
+
+    @property
     def workers(self) -> int:
         """Decoding threads."""
-        return self.decode_workers or os.cpu_count() or 1
+        return self.decode_workers or available_cores()
 
 
 def setting_name(field: str) -> str:

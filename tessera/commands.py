@@ -50,7 +50,7 @@ def tokenize(
     truncate: Annotated[
         Literal["none", "start", "end"], typer.Option(help="What to drop of a clip that is too long.")
     ] = "none",
-    device: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where to run.")] = "cpu",
+    device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, or one GPU, as cuda:1.")] = "cpu",
     json: Annotated[
         bool, typer.Option("--json/--table", help="One JSON document a line, or a table.")
     ] = False,

@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.bundle import Bundle
+from tessera.chain import Chain
 from tessera.clips import Clip
 from tessera.codes import Encoding
+from tessera.devices import Device, GpuSettings
 from tessera.errors import InputError
-from tessera.features import run_backbone
 from tessera.hub import open_bundle
 from tessera.limits import Limits, Truncate
 from tessera.media import probe
 from tessera.opener import ClipOpener
-from tessera.runtime import Device, Graph
+from tessera.profiles import shape_profile
+from tessera.runtime import Graph
 from tessera.windows import Arrays, Modality, Stage, Window, WindowCodes
 
 _BATCH_WINDOWS = 8
@@ -40,33 +42,46 @@ class Tokenizer(ClipOpener):
         self,
         bundle: Bundle,
         *,
-        device: Device = "cpu",
+        device: Device | str = "cpu",
         threads: int | None = None,
         limits: Limits | None = None,
+        gpu: GpuSettings | None = None,
     ) -> None:
-        """Load the graphs of `bundle` on `device`.
+        """Load the graphs of `bundle` on `device`: `cpu`, `cuda`, `tensorrt`, or one GPU of several, as `cuda:1`.
 
         Raises:
             BundleError: a graph cannot be loaded.
             RuntimeUnavailable: the device is not there.
         """
         super().__init__(bundle, limits)
-        self._graphs = {name: Graph(bundle.graph(name), device, threads) for name in bundle.manifest.graphs}
+        self.device = Device.of(device)
+        self._graphs = {
+            name: Graph(
+                bundle.graph(name), self.device, threads, gpu=gpu, profile=shape_profile(self.manifest, name)
+            )
+            for name in bundle.manifest.graphs
+        }
+        self._chains: dict[tuple[Modality, Stage], Chain] = {}
+        for modality in self.modalities:
+            codes = self._graphs[f"{modality}.codes"]
+            self._chains[modality, "media"] = Chain(codes, self._graphs[f"{modality}.backbone"])
+            self._chains[modality, "features"] = Chain(codes)
 
     @classmethod
     def load(
         cls,
         bundle: str | os.PathLike[str] | None = None,
         *,
-        device: Device = "cpu",
+        device: Device | str = "cpu",
         threads: int | None = None,
         limits: Limits | None = None,
+        gpu: GpuSettings | None = None,
     ) -> Self:
         """The tokenizer of the bundle in folder `bundle`; without one, of the demo bundle inside the package.
 
         `hf://owner/name@revision` is a bundle on the Hugging Face hub (extra `hub`); the revision may be left out.
         """
-        return cls(open_bundle(bundle), device=device, threads=threads, limits=limits)
+        return cls(open_bundle(bundle), device=device, threads=threads, limits=limits, gpu=gpu)
 
     @property
     def providers(self) -> list[str]:
@@ -135,33 +150,26 @@ class Tokenizer(ClipOpener):
         Raises:
             BundleError: the graphs cannot compute them.
         """
-        if stage == "media":
-            batch = run_backbone(self._graphs[f"{modality}.backbone"], batch)
-        graph = self._graphs[f"{modality}.codes"]
-        wanted = graph.output_names if full else [n for n in graph.output_names if n in _CODES_ALONE]
-        return graph.run(batch, wanted)
+        names = self._graphs[f"{modality}.codes"].output_names
+        wanted = names if full else [name for name in names if name in _CODES_ALONE]
+        return self._chains[modality, stage].run(batch, wanted)
 
     def idle_batches(self, segments: int = 1) -> Iterator[tuple[Modality, Stage, Arrays]]:
-        """A batch of one window of silence, darkness, or one word said `segments` times, for each way in."""
-        manifest, one = self.manifest, (1, segments)
-        for modality in self.modalities:
-            features = np.zeros((*one, *self.feature_shape(modality)), np.float32)
-            yield modality, "features", {"features": features}
-        if manifest.audio:
-            samples = round(manifest.audio.sample_rate * manifest.time_grid.hop_sec * segments)
-            yield "audio", "media", {"waveform": np.zeros((1, samples), np.float32)}
-        if manifest.video:
-            spec = manifest.video
-            shape = (*one, spec.frames_per_segment, spec.height, spec.width, 3)
-            yield "video", "media", {"frames": np.zeros(shape, np.uint8)}
-        if manifest.text:
-            slots = np.eye(segments, dtype=np.float32)[None]
-            yield "text", "media", {"input_ids": np.zeros(one, np.int64), "slots": slots}
+        """For each way in, a batch of one window of so many segments that hold nothing."""
+        for modality, stage in self._chains:
+            graph = f"{modality}.{'backbone' if stage == 'media' else 'codes'}"
+            inputs = self.manifest.graphs[graph].inputs
+            yield (
+                modality,
+                stage,
+                {t.name: np.zeros(t.sized(batch=1, time=segments, tokens=segments), t.dtype) for t in inputs},
+            )
 
     def warm_up(self) -> None:
-        """Run a small real batch of each modality through all graphs."""
-        for modality, stage, batch in self.idle_batches():
-            self.run_batch(modality, stage, batch)
+        """Run a real batch of each modality through all graphs; on a GPU, every size of batch of whole windows."""
+        segments = self.manifest.time_grid.window_segments if self.device.is_gpu else 1
+        for modality, stage, batch in self.idle_batches(segments):
+            self._chains[modality, stage].warm_up(batch)
 
     def _encode(self, clip: Clip) -> Encoding:
         try:

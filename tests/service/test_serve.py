@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.errors import StartError
 from service.openapi import FROZEN, current
 from service.settings import Settings
 from tessera.limits import Limits
+from tests.devices import is_active
 from tests.service.running import RunningServer, running_server, serve_command
 
 
@@ -94,7 +96,8 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("max_inputs", "many", "TESSERA_MAX_INPUTS must be a whole number"),
         ("max_inputs", "0", "TESSERA_MAX_INPUTS must be more than 0"),
         ("max_media_seconds", "inf", "TESSERA_MAX_MEDIA_SECONDS must be a finite number"),
-        ("device", "tpu", "TESSERA_DEVICE must be 'cpu' or 'cuda'"),
+        ("device", "tpu", "TESSERA_DEVICE must be 'cpu', 'cuda' or 'tensorrt'"),
+        ("device", "cuda:x", "TESSERA_DEVICE must be 'cpu', 'cuda' or 'tensorrt'"),
         ("max_held_bytes", "5", "TESSERA_MAX_HELD_BYTES is below TESSERA_MAX_BODY_BYTES"),
     ],
 )
@@ -112,6 +115,14 @@ def test_a_damaged_bundle_is_one_sentence(bundle_copy: Path) -> None:
     graph = next(bundle_copy.glob("*.onnx"))
     graph.write_bytes(graph.read_bytes()[:-1] + b"x")
     assert graph.name in one_sentence(started("--bundle", str(bundle_copy), "--port", "0"))
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt:1"])
+def test_a_gpu_that_is_not_there_is_one_sentence(device: str) -> None:
+    if is_active(device):
+        pytest.skip("this machine has one")
+    said = one_sentence(started("--device", device, "--port", "0"))
+    assert re.match(rf"tessera: device '{device}.* Install 'tessera\[gpu\]'", said), said
 
 
 def test_a_taken_port_is_one_sentence(bundle_dir: Path) -> None:
