@@ -12,7 +12,7 @@ serve: $(VENV)/.serve  ## Install what serving needs and serve the demo bundle o
 	$(BIN)/tessera serve
 
 test: $(VENV)/.dev lint  ## Install everything, then check and test everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
