@@ -11,8 +11,10 @@ FIXED := pyproject.toml constraints.txt
 serve: $(VENV)/.serve  ## Install what serving needs and serve the demo bundle on http://127.0.0.1:8000
 	$(BIN)/tessera serve
 
+# Two processes, not one a core: either may take 6 GB, and servers and trainings of tests are processes beside them.
+# A file stays in one of them with what it has set up; long files begin first (tests/conftest.py).
 test: $(VENV)/.dev lint  ## Install everything, then check and test everything
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

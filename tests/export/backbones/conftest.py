@@ -52,7 +52,7 @@ class Public:
         return Choice.parse(f"bert:{self.wide_bert}{options}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Public:
     folder = tmp_path_factory.mktemp("public")
     torch.save(random_weights.vggish_tensors(), folder / "vggish.pth")
@@ -97,25 +97,25 @@ def opened(modality: Modality, choice: Choice, *, video_maps: bool = False) -> O
     return Opened(backbone, data, Graph(data))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vggish(public: Public) -> Opened:
     """VGGish as the published features were made."""
     return opened("audio", public.audio())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vgg19(public: Public) -> Opened:
     """VGG19 as the published features were made, for a model that sees means alone."""
     return opened("video", public.video(",frames=1,convention=caffe"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def vgg19_maps(public: Public) -> Opened:
     """The same for a model that sees more than means."""
     return opened("video", public.video(",frames=1,convention=caffe"), video_maps=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def bert(public: Public) -> Opened:
     """BERT with the words of the published features."""
     return opened("text", public.text(f",words={public.vocabulary}"))

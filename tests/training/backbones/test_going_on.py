@@ -38,7 +38,7 @@ def test_a_killed_extraction_goes_on(media: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tessera", "features", manifest, "--out", out, "--workers", "2"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     kept = tmp_path / ".store.clips"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while len(list(kept.glob("*.safetensors"))) < 3:
         assert process.poll() is None
         assert time.monotonic() < deadline
@@ -47,7 +47,7 @@ def test_a_killed_extraction_goes_on(media: Path, tmp_path: Path) -> None:
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert not psutil.wait_procs(workers, timeout=30)[1]
+    assert not psutil.wait_procs(workers, timeout=300)[1]
     assert not out.exists()
     first = {path.name: path.stat().st_mtime_ns for path in kept.glob("*.safetensors")}
     assert 0 < len(first) < ROWS
