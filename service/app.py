@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from service.api import health, models, tokenize
+from service.api import embeddings, health, models, tokenize
 from service.api.answers import add_error_handlers
 from service.contract import API_VERSION, document_of
 from service.engine import Engine
@@ -49,7 +49,7 @@ def create_app(settings: Settings, tokenizer: Tokenizer | None = None) -> FastAP
     app.add_middleware(Deadline, settings=settings, metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)
     add_error_handlers(app)
-    for router in (tokenize.router, models.router, health.router):
+    for router in (tokenize.router, embeddings.router, models.router, health.router):
         app.include_router(router)
     if settings.admin_port is None:
         app.include_router(health.metrics_router)

@@ -131,15 +131,7 @@ def _parsed(document: dict[str, Any], settings: Settings, files: list[bytes]) ->
     options = validated(TokenizeOptions, document)
     if not isinstance(inputs, list) or not inputs:
         raise ApiError("invalid_value", "inputs must be a list of at least one input", param="inputs")
-    if len(inputs) > settings.max_inputs:
-        raise ApiError(
-            "too_many_inputs",
-            f"{len(inputs)} inputs, the limit is {settings.max_inputs}",
-            param="inputs",
-            limit=settings.max_inputs,
-            actual=len(inputs),
-            setting=setting_name("max_inputs"),
-        )
+    require_few(len(inputs), settings)
     _attach(files, inputs)
     items = [parse_input(entry) for entry in inputs]
     ids = [
@@ -147,6 +139,23 @@ def _parsed(document: dict[str, Any], settings: Settings, files: list[bytes]) ->
         for entry, item in zip(inputs, items, strict=True)
     ]
     return ParsedRequest(options, items, ids)
+
+
+def require_few(count: int, settings: Settings, param: str = "inputs") -> None:
+    """Bound the inputs of one request.
+
+    Raises:
+        ApiError: `too_many_inputs`.
+    """
+    if count > settings.max_inputs:
+        raise ApiError(
+            "too_many_inputs",
+            f"{count} inputs, the limit is {settings.max_inputs}",
+            param=param,
+            limit=settings.max_inputs,
+            actual=count,
+            setting=setting_name("max_inputs"),
+        )
 
 
 def _attach(files: list[bytes], inputs: Iterable[Any]) -> None:

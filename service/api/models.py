@@ -19,7 +19,7 @@ router = APIRouter(tags=["service"])
 async def models(request: Request) -> Response:
     """What is served: one model, its codebook, its time grid, the shapes of its features."""
     engine = engine_of(request)
-    fields = {"object": "list", "data": [_model_document(engine.tokenizer)]}
+    fields = {"object": "list", "data": [model_document(engine.tokenizer)]}
     return json_answer(stamped(engine, "mod", fields))
 
 
@@ -43,7 +43,8 @@ async def build(request: Request) -> Response:
     return json_answer(stamped(engine, "ver", fields))
 
 
-def _model_document(tokenizer: Tokenizer) -> dict[str, Any]:
+def model_document(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What is to be known of the model of `tokenizer`."""
     manifest = tokenizer.bundle.manifest
     return {
         "id": manifest.name,

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -13,10 +11,11 @@ from numpy.typing import NDArray
 
 from service.api.answers import engine_of, require_model, stamped
 from service.api.bodies import ParsedRequest, content_type, read_json, read_tokenize, validated
+from service.api.tokenized import Outcomes, tokenized, written
 from service.contract import DETOKENIZE, TOKENIZE
 from service.encoding import Wire, error_document, item_document, usage_document
 from service.engine import Engine
-from service.errors import ApiError, ClientDisconnected, combined
+from service.errors import ApiError, combined
 from service.schemas import DetokenizeOptions
 from service.settings import setting_name
 from service.trace import Trace
@@ -24,10 +23,6 @@ from tessera.codes import Encoding
 from tessera.errors import InputError
 
 router = APIRouter(tags=["tokens"])
-Result = TypeVar("Result")
-
-_INLINE_SEGMENTS = 512
-"""Longer answers are written in a thread, so that they do not hold up the event loop."""
 
 
 @router.post("/tokenize", **TOKENIZE)
@@ -41,18 +36,13 @@ async def tokenize(request: Request) -> Response:
     """
     engine = engine_of(request)
     asked = await read_tokenize(request, engine.settings)
-    require_model(engine, asked.options.model)
-    trace = Trace.of(request.scope)
-    outcomes = await _unless_disconnected(
-        request, engine, engine.tokenize(asked.items, asked.options.truncate, trace.timings), len(asked.items)
+    outcomes = await tokenized(
+        request, asked.items, model=asked.options.model, truncate=asked.options.truncate
     )
-    engine.metrics.items(outcomes)
     _raise_failures(asked, outcomes)
     wire = Wire.of(request.headers.get("accept", ""), asked.options.encoding_format, asked.options.dtype)
-    started = time.perf_counter()
-    body = await _written(engine, asked, outcomes, wire, trace.request_id)
-    trace.timings.encode = time.perf_counter() - started
-    engine.metrics.stages(trace.timings.stages())
+    request_id = Trace.of(request.scope).request_id
+    body = await written(request, outcomes, lambda: _render(engine, asked, outcomes, wire, request_id))
     return Response(body, media_type=wire.media_type)
 
 
@@ -99,54 +89,18 @@ def _code_matrix(codes: Any, max_segments: int) -> NDArray[np.int64]:
     return matrix.astype(np.int64)
 
 
-def _raise_failures(asked: ParsedRequest, outcomes: Sequence[Encoding | ApiError]) -> None:
+def _raise_failures(asked: ParsedRequest, outcomes: Outcomes) -> None:
     errors = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
     if errors and asked.options.on_error == "fail":
         raise combined(errors)
 
 
-async def _written(
-    engine: Engine,
-    asked: ParsedRequest,
-    outcomes: Sequence[Encoding | ApiError],
-    wire: Wire,
-    request_id: str,
-) -> bytes:
-    encodings = [outcome for outcome in outcomes if isinstance(outcome, Encoding)]
-    usage = usage_document(encodings)
-
-    def write() -> bytes:
-        data = [
-            error_document(index, item_id, outcome, request_id)
-            if isinstance(outcome, ApiError)
-            else item_document(index, item_id, outcome, asked.options.returns, wire)
-            for index, (item_id, outcome) in enumerate(zip(asked.ids, outcomes, strict=True))
-        ]
-        return wire.render(stamped(engine, "tok", {"object": "list", "data": data, "usage": usage}))
-
-    if usage["segments"] <= _INLINE_SEGMENTS:
-        return write()
-    return await asyncio.to_thread(write)
-
-
-async def _unless_disconnected(
-    request: Request, engine: Engine, work: Coroutine[Any, Any, Result], items: int
-) -> Result:
-    """The result of `work`, which is cancelled and dropped from the queue when the client goes away."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_disconnect(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        engine.metrics.failed("cancelled", items)
-        raise ClientDisconnected
-    finally:
-        working.cancel()
-        leaving.cancel()
-        await asyncio.gather(working, leaving, return_exceptions=True)
-
-
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+def _render(engine: Engine, asked: ParsedRequest, outcomes: Outcomes, wire: Wire, request_id: str) -> bytes:
+    data = [
+        error_document(index, item_id, outcome, request_id)
+        if isinstance(outcome, ApiError)
+        else item_document(index, item_id, outcome, asked.options.returns, wire)
+        for index, (item_id, outcome) in enumerate(zip(asked.ids, outcomes, strict=True))
+    ]
+    usage = usage_document([outcome for outcome in outcomes if isinstance(outcome, Encoding)])
+    return wire.render(stamped(engine, "tok", {"object": "list", "data": data, "usage": usage}))
