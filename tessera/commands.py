@@ -118,15 +118,17 @@ def _tokenized_there(
     server: str, sources: list[Path | str], excerpt: _Excerpt
 ) -> Iterator[tuple[Path | str, _Outcome]]:
     try:
-        from tessera.client import Client, Media, Text
+        from tessera.client import Client, Media, Retries, Text
     except ImportError as missing:
         raise TesseraError(str(missing)) from None
     inputs = [Text(source) if isinstance(source, str) else Media(source, *excerpt[:3]) for source in sources]
     try:
-        client = Client(server)
+        hasty = Client(server, retries=Retries(most=2))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    with client:
+    with hasty:
+        hasty.limits()  # a wrong address is told soon; a server that is full later is waited for
+    with Client(server) as client:
         outcomes = client.tokenize_files(inputs, returns=["margins"], truncate=excerpt.truncate)
         for source, (_, outcome) in zip(sources, outcomes, strict=True):
             yield source, outcome
