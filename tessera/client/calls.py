@@ -162,4 +162,4 @@ def _multipart(parts: Sequence[Part], document: Mapping[str, Any]) -> tuple[dict
 
 
 def _json(document: Mapping[str, Any]) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -34,6 +34,7 @@ Outcome = Tokens | TesseraApiError | OSError
 
 _USER_AGENT = f"tessera/{version('tessera')}"
 _CONNECT_SECONDS = 5.0
+_LONGEST_SECONDS = 999_999.0  # that X-Request-Timeout-Ms can say
 _GRACE_SECONDS = 1.0
 """How much longer than its deadline a server is listened to: its own word for what happened is the better one."""
 
@@ -155,7 +156,8 @@ class Flows:
 
 
 def _send(call: Call[Any], request_id: str, left: float) -> Send:
-    patience = max(left, 0) + _GRACE_SECONDS
+    left = min(max(left, 0.001), _LONGEST_SECONDS)
+    patience = left + _GRACE_SECONDS
     return Send(
         {
             "method": call.method,
@@ -164,7 +166,7 @@ def _send(call: Call[Any], request_id: str, left: float) -> Send:
             "headers": {
                 "user-agent": _USER_AGENT,
                 "x-request-id": request_id,
-                "x-request-timeout-ms": str(max(1, round(1000 * left))),
+                "x-request-timeout-ms": str(round(1000 * left)),
                 **call.headers,
             },
             "content": call.content,

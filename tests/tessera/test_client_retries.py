@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import socket
 import subprocess
 import sys
@@ -199,6 +200,12 @@ def test_a_path_before_the_routes_stays() -> None:
     with small_server(MODELS) as server, Client(f"{server.url}/tessera/") as client:
         client.models()
         assert server.paths == ["/tessera/models"]
+
+
+def test_a_time_without_end_is_a_long_one() -> None:
+    with small_server(MODELS) as server, Client(server.url, timeout=math.inf) as client:
+        assert client.models() == []
+        assert server.asked[0]["x-request-timeout-ms"] == "999999000"
 
 
 def test_an_option_that_is_none_is_refused() -> None:
