@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
-from service.api import health, models, tokenize
+from service.api import embeddings, health, models, tokenize
 from service.api.answers import add_error_handlers
 from service.bundles import LoadedBundle, load_bundles
 from service.contract import API_VERSION, document_of
@@ -55,7 +55,7 @@ def create_app(
     app.add_middleware(Deadline, settings=settings, metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)
     add_error_handlers(app)
-    for router in (tokenize.router, models.router, health.router):
+    for router in (tokenize.router, embeddings.router, models.router, health.router):
         app.include_router(router)
     if settings.admin_port is None:
         app.include_router(health.metrics_router)

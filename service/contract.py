@@ -11,7 +11,14 @@ from pydantic.json_schema import models_json_schema
 
 from service.errors import CATALOGUE, ErrorCode, ErrorType
 from service.jobs import Lane
-from service.schemas import DetokenizeRequest, DType, FeaturesQuery, RawQuery, TokenizeRequest
+from service.schemas import (
+    DetokenizeRequest,
+    DType,
+    EmbeddingsRequest,
+    FeaturesQuery,
+    RawQuery,
+    TokenizeRequest,
+)
 from tessera.windows import Modality
 
 API_VERSION = "1.0.0"
@@ -106,6 +113,29 @@ class DetokenizeResponse(_Stamped):
     embeddings: Array
 
 
+class PooledEmbedding(BaseModel):
+    """The mean embedding of one input: [channels]."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str = Field(description="Numbers; or base64 of float32, little endian.")
+
+
+class EmbeddingsUsage(BaseModel):
+    """Segments, under the names of OpenAI."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(_Stamped):
+    """The answer of POST /v1/embeddings, one entry of `data` per input, in order."""
+
+    object: Literal["list"]
+    data: list[PooledEmbedding]
+    usage: EmbeddingsUsage
+
+
 class ModelDocument(BaseModel):
     """One model."""
 
@@ -129,6 +159,20 @@ class ModelsResponse(_Stamped):
 
     object: Literal["list"]
     data: list[ModelDocument]
+
+
+class OpenAIModelDocument(ModelDocument):
+    """One model, with the fields of OpenAI's document."""
+
+    created: int = Field(description="Unix time at which this process began to serve it.")
+    owned_by: str
+
+
+class OpenAIModelsResponse(_Stamped):
+    """The answer of GET /v1/models."""
+
+    object: Literal["list"]
+    data: list[OpenAIModelDocument]
 
 
 class LimitDocument(BaseModel):
@@ -265,6 +309,14 @@ DETOKENIZE = _route(
     parameters=_HEADERS,
     requestBody=_body({"application/json": _ref(DetokenizeRequest)}),
 )
+EMBEDDINGS = _route(
+    EmbeddingsResponse,
+    *(400, 403, 404, 413, 415, 422, 500, 503, 504),
+    parameters=_HEADERS,
+    requestBody=_body({"application/json": _ref(EmbeddingsRequest)}),
+)
+OPENAI_MODELS = _route(OpenAIModelsResponse)
+OPENAI_MODEL = _route(OpenAIModelDocument, 404)
 MODELS = _route(ModelsResponse)
 LIMITS = _route(LimitsResponse)
 VERSION = _route(VersionResponse)
@@ -277,9 +329,8 @@ def document_of(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        _, bodies = models_json_schema(
-            [(TokenizeRequest, "validation"), (DetokenizeRequest, "validation")], ref_template=_REF
-        )
+        read_by_hand = (TokenizeRequest, DetokenizeRequest, EmbeddingsRequest)
+        _, bodies = models_json_schema([(body, "validation") for body in read_by_hand], ref_template=_REF)
         document["components"]["schemas"] |= bodies["$defs"]
         app.openapi_schema = document
     return app.openapi_schema

@@ -157,3 +157,28 @@ class DetokenizeRequest(DetokenizeOptions):
     """The body of POST /detokenize: the codes of one clip."""
 
     codes: list[list[int]] = Field(min_length=1, description="codes[segment][level]")
+
+
+class EmbeddingsOptions(_Document):
+    """How to answer POST /v1/embeddings: the fields of OpenAI, and `modality`."""
+
+    model: str | None = Field(
+        None, description="The model that must answer; without, the one that is served."
+    )
+    encoding_format: EncodingFormat = Field(
+        "float", description="`base64` is of the float32 values, little endian."
+    )
+    dimensions: int | None = Field(None, description="If given, the width of the model: nothing is cut.")
+    modality: Modality = Field(
+        "text", description="What the inputs are; for all but text they are media files."
+    )
+    user: str | None = Field(None, description="Taken for the sake of other clients; not used.")
+
+
+class EmbeddingsRequest(EmbeddingsOptions):
+    """The body of POST /v1/embeddings."""
+
+    input: str | list[str] = Field(
+        min_length=1,
+        description="Texts; or media files, each as base64 or as a data URL. Token ids are not read.",
+    )

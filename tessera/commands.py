@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import orjson
 import typer
@@ -14,14 +14,22 @@ from rich.progress import track
 from rich.table import Table
 
 from tessera.bundle import Bundle
-from tessera.codes import Encoding
+from tessera.codes import Codes, Encoding
 from tessera.errors import InputError, TesseraError
 from tessera.hub import open_bundle
+from tessera.limits import Truncate
 from tessera.manifest import Manifest
 from tessera.parity import parity_table
 from tessera.scores import percent
 from tessera.tokenizer import Tokenizer
 from tessera.verification import verify_bundle
+from tessera.windows import Modality
+
+if TYPE_CHECKING:
+    from tessera.client import Tokens
+
+    _Tokenized = Encoding | Tokens
+    _Outcome = _Tokenized | TesseraError | OSError
 
 _out, _err = Console(), Console(stderr=True)
 
@@ -51,6 +59,9 @@ def tokenize(
         Literal["none", "start", "end"], typer.Option(help="What to drop of a clip that is too long.")
     ] = "none",
     device: Annotated[str, typer.Option(help="cpu, cuda, tensorrt, or one GPU, as cuda:1.")] = "cpu",
+    server: Annotated[
+        str | None, typer.Option(help="Address of a server that does the work, instead of a bundle here.")
+    ] = None,
     json: Annotated[
         bool, typer.Option("--json/--table", help="One JSON document a line, or a table.")
     ] = False,
@@ -58,29 +69,69 @@ def tokenize(
     """Turn files and texts into codes. A file that cannot be read is reported and the next one is taken."""
     if not files and not text:
         raise typer.BadParameter("give at least one file, or --text")
-    tokenizer = Tokenizer.load(bundle, device=device)
-
-    def encode(source: Path | str) -> Encoding:
-        if isinstance(source, str):
-            return tokenizer.encode_text(source, truncate=truncate)
-        return tokenizer.encode(source, modality, start_sec=start, end_sec=end, truncate=truncate)
-
+    if server and bundle:
+        raise typer.BadParameter("a server has its own bundle: give --server or --bundle")
+    sources: list[Path | str] = [*(files or []), *(text or [])]
+    excerpt = _Excerpt(modality, start, end, truncate)
+    outcomes = (
+        _tokenized_there(server, sources, excerpt)
+        if server
+        else _tokenized_here(Tokenizer.load(bundle, device=device), sources, excerpt)
+    )
     failed = False
-    for source in _progress([*(files or []), *(text or [])]):
-        try:
-            encoding = encode(source)
-        except InputError as error:
+    for source, outcome in outcomes:
+        if isinstance(outcome, Exception):
             failed = True
-            _err.print(f"{source}: {error.message}", style="red", markup=False, soft_wrap=True)
-        except OSError as error:
-            failed = True
-            _err.print(
-                f"{source}: {error.strerror or 'cannot be read'}", style="red", markup=False, soft_wrap=True
-            )
+            message = outcome.strerror or "cannot be read" if isinstance(outcome, OSError) else str(outcome)
+            _err.print(f"{source}: {message}", style="red", markup=False, soft_wrap=True)
         else:
-            _print_json(source, encoding) if json else _out.print(_codes_table(source, encoding))
+            _print_json(source, outcome) if json else _out.print(_codes_table(source, outcome))
     if failed:
         raise typer.Exit(1)
+
+
+class _Excerpt(NamedTuple):
+    """What to read of each source."""
+
+    modality: Modality | None
+    start_sec: float
+    end_sec: float | None
+    truncate: Truncate
+
+
+def _tokenized_here(
+    tokenizer: Tokenizer, sources: list[Path | str], excerpt: _Excerpt
+) -> Iterator[tuple[Path | str, _Outcome]]:
+    outcome: _Outcome
+    for source in _progress(sources):
+        try:
+            if isinstance(source, str):
+                outcome = tokenizer.encode_text(source, truncate=excerpt.truncate)
+            else:
+                outcome = tokenizer.encode(source, **excerpt._asdict())
+        except (InputError, OSError) as error:
+            outcome = error
+        yield source, outcome
+
+
+def _tokenized_there(
+    server: str, sources: list[Path | str], excerpt: _Excerpt
+) -> Iterator[tuple[Path | str, _Outcome]]:
+    try:
+        from tessera.client import Client, Media, Retries, Text
+    except ImportError as missing:
+        raise TesseraError(str(missing)) from None
+    inputs = [Text(source) if isinstance(source, str) else Media(source, *excerpt[:3]) for source in sources]
+    try:
+        hasty = Client(server, retries=Retries(most=2))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    with hasty:
+        hasty.limits()  # a wrong address is told soon; a server that is full later is waited for
+    with Client(server) as client:
+        outcomes = client.tokenize_files(inputs, returns=["margins"], truncate=excerpt.truncate)
+        for source, (_, outcome) in zip(sources, outcomes, strict=True):
+            yield source, outcome
 
 
 def inspect(bundle: BundleArgument = None) -> None:
@@ -158,7 +209,7 @@ def _progress(sources: list[Path | str]) -> Iterator[Path | str]:
     return iter(track(sources, description="tokenizing", console=_err))
 
 
-def _print_json(source: Path | str, encoding: Encoding) -> None:
+def _print_json(source: Path | str, encoding: Codes) -> None:
     print(orjson.dumps({"source": str(source), **encoding.to_json()}).decode())
 
 
@@ -169,7 +220,7 @@ def _scores_table(directions: Any) -> Table:
     return table
 
 
-def _codes_table(source: Path | str, encoding: Encoding) -> Table:
+def _codes_table(source: Path | str, encoding: _Tokenized) -> Table:
     levels = encoding.codes.shape[1]
     heads = ["code"] if levels == 1 else [f"level {level}" for level in range(1, levels + 1)]
     summary = f"{encoding.modality}"
@@ -177,7 +228,9 @@ def _codes_table(source: Path | str, encoding: Encoding) -> Table:
         summary += f", {encoding.duration_sec:.1f} s"
     if encoding.clip_codes is not None:
         summary += f", clip code {' '.join(map(str, encoding.clip_codes))}"
+    margins = encoding.margins
+    assert margins is not None, "margins are asked for. This is a bug."
     table = Table("segment", *heads, "margin", title=str(source), caption=summary)
-    for index, (codes, margins) in enumerate(zip(encoding.codes, encoding.margins, strict=True)):
-        table.add_row(str(index), *map(str, codes), f"{margins.min():.3f}")
+    for index, (codes, sure) in enumerate(zip(encoding.codes, margins, strict=True)):
+        table.add_row(str(index), *map(str, codes), f"{sure.min():.3f}")
     return table

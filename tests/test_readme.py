@@ -53,12 +53,14 @@ def test_the_longer_requests_work(server: RunningServer) -> None:
     assert run(detokenize, server)["embeddings"]
 
 
-def test_the_python_example_runs() -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", example], capture_output=True, text=True, cwd=ROOT, timeout=900
-    )
-    assert done.returncode == 0, done.stderr
+def test_the_python_examples_run(server: RunningServer) -> None:
+    address = server.url.removeprefix("http://")
+    examples = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        command = [sys.executable, "-c", example.replace("localhost:8000", address)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=900)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_scores_are_those_of_the_demo_bundle() -> None:

@@ -138,7 +138,7 @@ def _parsed(document: dict[str, Any], settings: Settings, files: list[bytes]) ->
     options = validated(TokenizeOptions, document)
     if not isinstance(inputs, list) or not inputs:
         raise ApiError("invalid_value", "inputs must be a list of at least one input", param="inputs")
-    _require_few_inputs(len(inputs), settings, "inputs")
+    require_few(len(inputs), settings)
     _attach(files, inputs)
     items: list[Item | ApiError] = [parse_input(entry) for entry in inputs]
     ids = [
@@ -146,6 +146,23 @@ def _parsed(document: dict[str, Any], settings: Settings, files: list[bytes]) ->
         for entry, item in zip(inputs, items, strict=True)
     ]
     return ParsedRequest(options, items, ids)
+
+
+def require_few(count: int, settings: Settings, param: str = "inputs") -> None:
+    """Bound the inputs of one request.
+
+    Raises:
+        ApiError: `too_many_inputs`.
+    """
+    if count > settings.max_inputs:
+        raise ApiError(
+            "too_many_inputs",
+            f"{count} inputs, the limit is {settings.max_inputs}",
+            param=param,
+            limit=settings.max_inputs,
+            actual=count,
+            setting=setting_name("max_inputs"),
+        )
 
 
 def _attach(files: list[bytes], inputs: Iterable[Any]) -> None:
@@ -234,20 +251,8 @@ def _features(request: Request, settings: Settings, body: bytes) -> ParsedReques
         opener.feature_shape(query.modality)
     ):
         values = values[None]
-    _require_few_inputs(len(values), settings, "shape")
+    require_few(len(values), settings, "shape")
     return ParsedRequest(query.options, [FeatureArray(query.modality, values)], [None] * len(values))
-
-
-def _require_few_inputs(count: int, settings: Settings, param: str) -> None:
-    if count > settings.max_inputs:
-        raise ApiError(
-            "too_many_inputs",
-            f"{count} inputs, the limit is {settings.max_inputs}",
-            param=param,
-            limit=settings.max_inputs,
-            actual=count,
-            setting=setting_name("max_inputs"),
-        )
 
 
 def _query(request: Request) -> dict[str, Any]:

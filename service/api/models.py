@@ -19,7 +19,7 @@ router = APIRouter(tags=["service"])
 async def models(request: Request) -> Response:
     """What is served: each model, its codebook, its time grid, the shapes of its features; the default first."""
     engine = engine_of(request)
-    fields = {"object": "list", "data": [_model_document(model) for model in engine.models.values()]}
+    fields = {"object": "list", "data": [model_document(model) for model in engine.models.values()]}
     return json_answer(stamped(engine.default, "mod", fields))
 
 
@@ -45,7 +45,8 @@ async def build(request: Request) -> Response:
     return json_answer(stamped(engine.default, "ver", fields))
 
 
-def _model_document(model: Served) -> dict[str, Any]:
+def model_document(model: Served) -> dict[str, Any]:
+    """What is to be known of a model."""
     opener = model.opener
     manifest = opener.manifest
     return {

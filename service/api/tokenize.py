@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -13,12 +12,11 @@ from numpy.typing import NDArray
 
 from service.api.answers import engine_of, stamped
 from service.api.bodies import ParsedRequest, content_type, read_json, read_tokenize, validated
-from service.api.disconnects import unless_disconnected
+from service.api.tokenized import tokenized, written
 from service.contract import DETOKENIZE, TOKENIZE
 from service.encoding import Wire, error_document, item_document, usage_document
-from service.engine import Engine, Outcome, Terms
-from service.errors import ApiError, ClientDisconnected, combined
-from service.jobs import Lane
+from service.engine import Outcome
+from service.errors import ApiError, combined
 from service.schemas import DetokenizeOptions
 from service.serving import Served
 from service.settings import setting_name
@@ -27,9 +25,6 @@ from tessera.codes import Codes
 from tessera.errors import InputError
 
 router = APIRouter(tags=["tokens"])
-
-_INLINE_SEGMENTS = 2048
-"""Longer answers are written in a thread, so that they do not hold up the event loop."""
 
 
 @router.post("/tokenize", **TOKENIZE)
@@ -46,14 +41,12 @@ async def tokenize(request: Request) -> Response:
     engine = engine_of(request)
     asked = await read_tokenize(request, engine.settings)
     model = engine.model(asked.options.model)
-    trace = Trace.of(request.scope)
-    outcomes = await tokenized(request, engine, model, asked, trace)
+    full = asked.options.returns != ["codes"]
+    outcomes = await tokenized(request, model, asked.items, truncate=asked.options.truncate, full=full)
     _raise_failures(asked, outcomes)
     wire = Wire.of(request.headers.get("accept", ""), asked.options.encoding_format, asked.options.dtype)
-    started = time.perf_counter()
-    body = await _written(model, asked, outcomes, wire, trace.request_id)
-    trace.timings.encode = time.perf_counter() - started
-    engine.metrics.stages(trace.timings.stages())
+    request_id = Trace.of(request.scope).request_id
+    body = await written(request, outcomes, lambda: _render(model, asked, outcomes, wire, request_id))
     return Response(body, media_type=wire.media_type)
 
 
@@ -100,61 +93,20 @@ def _code_matrix(codes: Any, max_segments: int) -> NDArray[np.int64]:
     return matrix.astype(np.int64)
 
 
-async def tokenized(
-    request: Request, engine: Engine, model: Served, asked: ParsedRequest, trace: Trace
-) -> list[Outcome]:
-    """What became of each input, counted; the work ends when the client goes away.
-
-    Raises:
-        ApiError: the request is not admitted, or a header is wrong.
-        ClientDisconnected: nobody is left to answer.
-    """
-    full = asked.options.returns != ["codes"]
-    terms = Terms(asked.options.truncate, full, lane_of(request), trace.deadline)
-    try:
-        outcomes = await unless_disconnected(
-            request, engine.tokenize(model, asked.items, terms, trace.timings)
-        )
-    except ClientDisconnected:
-        engine.metrics.failed("cancelled", len(asked.ids))
-        raise
-    engine.metrics.items(model.name, outcomes)
-    return outcomes
-
-
-def lane_of(request: Request) -> Lane:
-    """What the header `X-Priority` asks for.
-
-    Raises:
-        ApiError: `invalid_value`.
-    """
-    asked = request.headers.get("x-priority", "interactive")
-    for lane in get_args(Lane):
-        if asked == lane:
-            return cast(Lane, lane)
-    raise ApiError("invalid_value", "X-Priority must be interactive or bulk", param="X-Priority")
-
-
 def _raise_failures(asked: ParsedRequest, outcomes: Sequence[Outcome]) -> None:
     errors = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
     if errors and asked.options.on_error == "fail":
         raise combined(errors)
 
 
-async def _written(
+def _render(
     model: Served, asked: ParsedRequest, outcomes: Sequence[Outcome], wire: Wire, request_id: str
 ) -> bytes:
+    data = [
+        error_document(index, item_id, outcome, request_id)
+        if isinstance(outcome, ApiError)
+        else item_document(index, item_id, outcome, asked.options.returns, wire)
+        for index, (item_id, outcome) in enumerate(zip(asked.ids, outcomes, strict=True))
+    ]
     usage = usage_document([outcome for outcome in outcomes if isinstance(outcome, Codes)])
-
-    def write() -> bytes:
-        data = [
-            error_document(index, item_id, outcome, request_id)
-            if isinstance(outcome, ApiError)
-            else item_document(index, item_id, outcome, asked.options.returns, wire)
-            for index, (item_id, outcome) in enumerate(zip(asked.ids, outcomes, strict=True))
-        ]
-        return wire.render(stamped(model, "tok", {"object": "list", "data": data, "usage": usage}))
-
-    if usage["segments"] <= _INLINE_SEGMENTS:
-        return write()
-    return await asyncio.to_thread(write)
+    return wire.render(stamped(model, "tok", {"object": "list", "data": data, "usage": usage}))

@@ -41,6 +41,7 @@ def test_the_contract_is_the_frozen_one() -> None:
 def test_the_served_contract_is_the_frozen_one(client: httpx.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     served = {"/tokenize", "/detokenize", "/models", "/limits", "/version"}
+    served |= {"/v1/embeddings", "/v1/models", "/v1/models/{name}"}
     assert set(paths) == served | {"/health/live", "/health/ready", "/health/startup"}
 
 
@@ -55,6 +56,7 @@ def test_the_documentation_needs_no_network(client: httpx.Client) -> None:
 def test_every_document_is_what_the_contract_says(client: httpx.Client) -> None:
     answers: dict[str, type[BaseModel]] = {
         "/models": contract.ModelsResponse,
+        "/v1/models": contract.OpenAIModelsResponse,
         "/limits": contract.LimitsResponse,
         "/version": contract.VersionResponse,
         "/health/live": contract.HealthResponse,
