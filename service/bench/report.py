@@ -11,7 +11,7 @@ from rich.table import Table
 from service.bench.bare import best_rate
 from service.bench.cases import Case, cases
 from service.bench.document import publish
-from service.bench.load import metrics, served_rate, server
+from service.bench.server import metrics, served_rate, server
 from tessera.tokenizer import Tokenizer
 
 _DECODE = 'tessera_stage_duration_seconds_sum{stage="decode"}'
