@@ -95,4 +95,4 @@ class Load:
         """Which of `requests` is sent first, second ..."""
         if len(self.requests) == 1:
             return [0] * count
-        return np.random.default_rng(1).integers(len(self.requests), size=count).tolist()
+        return [int(n) for n in np.random.default_rng(1).integers(len(self.requests), size=count)]

@@ -89,6 +89,7 @@ class LoadResult:
             "rate": round(self.rate, 1),
             "statuses": self.statuses(),
             "wrong": self.wrong,
+            "retry_after": self.retry_after,
             "latency_ms": _in_ms(self.latency[self.good]),
             "refused_latency_ms": _in_ms(self.latency[~self.good]),
             "late_ms": _in_ms(self.late),
