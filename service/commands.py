@@ -1,8 +1,7 @@
-"""`tessera serve` and `tessera bench serve`."""
+"""`tessera serve`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -43,28 +42,3 @@ def serve(
             log_level=log_level,
         )
     )
-
-
-def bench_serve(
-    bundle: BundleOption = None,
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long each figure is measured.")] = 5.0,
-    clients: Annotated[int, typer.Option(min=1, help="Requests at once.")] = 8,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON here as well.")] = None,
-) -> None:
-    """Served windows a second over HTTP against the bare graphs, per modality, in one run."""
-    from service.bench.report import run_bench
-
-    run_bench(bundle, seconds=seconds, clients=clients, out=out)
-
-
-def bench_graphs(
-    bundles: Annotated[
-        list[str], typer.Argument(help="Folders of bundles, or hf://owner/name; the first is the base.")
-    ],
-    seconds: Annotated[float, typer.Option(min=0.5, help="How long each graph is measured.")] = 5.0,
-    out: Annotated[Path | None, typer.Option(help="Write the JSON here as well.")] = None,
-) -> None:
-    """Size, agreement with the model and bare speed of the codes graphs of bundles, which take turns."""
-    from service.bench.graphs import run_graphs_bench
-
-    run_graphs_bench(bundles, seconds=seconds, out=out)
