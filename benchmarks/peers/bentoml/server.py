@@ -2,9 +2,10 @@
 
 - Its server takes arrays as JSON numbers, as uploaded files, or (between its own services only) pickled. Base64 in JSON
   is the fastest of what a client may send, and lists are what it can batch, across requests and by the item.
-- uvloop and httptools are installed beside it: uvicorn takes them, and half of the cost of a request is gone.
-- The route is left out of tracing, and metrics and the access log are off: they cost more than the graph.
-- Naming the content type of the answer spares it from building a JSON schema for each one.
+- uvloop and httptools are installed beside it, which uvicorn then takes.
+- The route is left out of tracing, and metrics and the access log are off.
+- Naming the content type of the answer spares it from building a JSON schema for each one. Together, these three took
+  two thirds off the cost of a request here.
 """
 
 from base64 import b64decode

@@ -103,8 +103,11 @@ def _failure(result: LoadResult) -> PeerFailed:
 
 
 def throughput(result: LoadResult) -> float:
-    """Answers a second. Of few requests until the last answer: what is under way at the end would weigh too much."""
-    if len(result.status) >= _ENOUGH:
+    """Answers a second, of those that came while requests were sent.
+
+    Where those are few it is all answers until the last one: what is under way at the end would weigh too much.
+    """
+    if result.rate * result.seconds >= _ENOUGH:
         return result.rate
     return len(result.status) / float((result.due + result.latency).max())
 

@@ -80,7 +80,7 @@ def _figure(turns: Turns, measured: Measured) -> dict[str, Any]:
 
 def _mean(own: list[dict[str, Any]]) -> dict[str, Any]:
     """Of each number of the turns."""
-    numbers = [name for name, value in own[0].items() if isinstance(value, float)]
+    numbers = [name for name, value in own[0].items() if isinstance(value, int | float)]
     means = {name: round(fmean(turn[name] for turn in own), 3) for name in numbers}
     return {"wire_form": own[0]["wire_form"], **means}
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 
 from service.bench.bare import best_rate
@@ -132,11 +133,13 @@ def _environments(names: Sequence[str], console: Console) -> tuple[dict[str, Pat
 def _cases(work: Path, item_ms: Sequence[float], console: Console) -> Iterator[Case]:
     for cost in item_ms:
         tokenizer = Tokenizer.load(write_bundle(work / f"{cost:g}", cost))
-        payloads = [make_payload(tokenizer.bundle, _REQUESTS[items], items) for items in ITEMS]
-        windows = list(tokenizer.open_features("audio", payloads[0].features[0, 0]))
-        bare, size = best_rate(tokenizer.bundle, windows, _BARE_SEC)
-        console.print(f"graph of {cost:g} ms: bare {bare:.0f} items/s in batches of {size}")
-        for payload in payloads:
+        for items in ITEMS:
+            payload = make_payload(tokenizer.bundle, _REQUESTS[items], items)
+            windows = list(tokenizer.open_features("audio", payload.features[0, 0]))
+            bare, size = best_rate(tokenizer.bundle, windows, _BARE_SEC)
+            console.print(
+                f"{cost:g} ms, {items} in a request: the bare graph does {bare:.0f} items/s, {size} in a batch"
+            )
             yield Case(cost, tokenizer.bundle, payload, bare)
 
 
@@ -158,7 +161,7 @@ class _Bench:
         for name in (TESSERA, *(name for name in self._pythons if name != TESSERA), TESSERA):
             try:
                 self._turn(turns, PEERS[name])
-            except PeerFailed as failure:
+            except (PeerFailed, psutil.NoSuchProcess) as failure:
                 turns.failed[name] = str(failure)
                 self._console.print(f"  {name} failed: {failure}", style="red", markup=False)
         return turns
@@ -190,7 +193,7 @@ class _Bench:
     def _say(self, name: str, case: Case, measured: Measured) -> None:
         items = case.payload.items
         self._console.print(
-            f"  {case.item_ms:g} ms, {items} in a request, {name}: {items * measured.rate:.0f} items/s, "
+            f"  {name}: {items * measured.rate:.0f} items/s, "
             f"p99 {measured.quantiles['p99']:.1f} ms at {SHARE:.0%}, {measured.cpu_us:.0f} us an item, "
             f"ready in {measured.ready_sec:.1f} s",
             style="dim",
