@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,11 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 Run = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
-class Bare:
-    """What the graphs reach with batches of `batch_size` windows: windows a second, and seconds of one window alone."""
-
-    batch_size: int
-    rate: float
-    alone_sec: float
-
-
 def best_rate(bundle: Bundle, windows: Sequence[Window], seconds: float) -> tuple[float, int]:
-    """Windows a second through the graphs, and the batch size that reached it; `seconds` over all sizes."""
+    """Windows a second through the graphs, and the batch size that reached it; within `seconds`."""
     loop = BareLoop(bundle, windows[0])
-    rates = {size: loop.rate(size, seconds / len(BATCH_SIZES)) for size in BATCH_SIZES}
-    best = max(rates, key=rates.__getitem__)
-    return rates[best], best
+    size = loop.best_size(seconds / 2)
+    return loop.rate(size, seconds / 2), size
 
 
 class BareLoop:
@@ -46,26 +36,35 @@ class BareLoop:
             names.insert(0, f"{window.modality}.backbone")
         graphs = [bundle.graph(name) for name in names]
         # Threads that spin are sooner at work where a core is free, and in each other's way where none is.
-        self._spinning = [_session(graph) for graph in graphs]
+        spinning = [_session(graph) for graph in graphs]
         self._waiting = [Graph(graph).run for graph in graphs]
+        self._both = (spinning, self._waiting)
 
-    def best(self, seconds: float) -> Bare:
-        """Try all batch sizes for half of `seconds`, and measure the best of them for the other half."""
-        rates = {size: self.rate(size, seconds / 2 / len(BATCH_SIZES)) for size in BATCH_SIZES}
-        size = max(rates, key=rates.__getitem__)
-        return Bare(size, self.rate(size, seconds / 2), 1 / rates[1])
+    def best_size(self, seconds: float) -> int:
+        """The batch size that suits the graphs best, of those whose batch takes less than half of `seconds`."""
+        rates: dict[int, float] = {}
+        for size in BATCH_SIZES:
+            rates[size] = self.rate(size, seconds / len(BATCH_SIZES))
+            if 2 * size / rates[size] > seconds:
+                break
+        return max(rates, key=rates.__getitem__)
 
     def rate(self, size: int, seconds: float) -> float:
         """Windows a second in batches of `size`, of the sessions that are faster."""
         batch = self._batch(size)
-        return max(_rate(graphs, batch, seconds / 2) * size for graphs in (self._spinning, self._waiting))
+        return max(size / mean(_spent(graphs, batch, seconds / 2)) for graphs in self._both)
+
+    def alone_sec(self, seconds: float) -> float:
+        """Seconds of one window alone, the median, of the sessions that are faster."""
+        batch = self._batch(1)
+        return min(median(_spent(graphs, batch, seconds / 2)) for graphs in self._both)
 
     def cpu_sec(self, size: int, seconds: float) -> float:
         """Processor seconds of one window, of sessions as they are served: none of it is spent on waiting."""
         batch = self._batch(size)
         _run(self._waiting, batch)
         started = time.process_time()
-        runs, _ = _repeat(self._waiting, batch, seconds)
+        runs = len(_spent(self._waiting, batch, seconds)) + 1
         return (time.process_time() - started) / (runs * size)
 
     def _batch(self, size: int) -> dict[str, Any]:
@@ -81,21 +80,16 @@ def _session(graph: bytes) -> Run:
     return run
 
 
-def _rate(graphs: Sequence[Run], batch: Mapping[str, Any], seconds: float) -> float:
-    """Batches a second."""
+def _spent(graphs: Sequence[Run], batch: Mapping[str, Any], seconds: float) -> list[float]:
+    """Seconds of each run, at least one, behind one that is not counted."""
     _run(graphs, batch)
-    runs, elapsed = _repeat(graphs, batch, seconds)
-    return runs / elapsed
-
-
-def _repeat(graphs: Sequence[Run], batch: Mapping[str, Any], seconds: float) -> tuple[int, float]:
-    """Runs, at least one, and the seconds they took."""
-    runs, started = 0, time.perf_counter()
-    while True:
+    spent: list[float] = []
+    until = time.perf_counter() + seconds
+    while not spent or time.perf_counter() < until:
+        started = time.perf_counter()
         _run(graphs, batch)
-        runs += 1
-        if (elapsed := time.perf_counter() - started) >= seconds:
-            return runs, elapsed
+        spent.append(time.perf_counter() - started)
+    return spent
 
 
 def _run(graphs: Sequence[Run], batch: Mapping[str, Any]) -> None:

@@ -116,7 +116,14 @@ class _Generator:
         for connection in list(self._open):
             connection.close()
         await asyncio.sleep(0)
-        return self._record.result(started, arrivals.seconds, cpu_sec)
+        return self._record.result(started, self._seconds(arrivals, started), cpu_sec)
+
+    def _seconds(self, arrivals: Closed | Open, started: float) -> float:
+        """How long the server was kept busy: in a closed loop, until the last answer."""
+        if isinstance(arrivals, Open) or not self._record.due:
+            return arrivals.seconds
+        ends = np.array(self._record.due) + np.array(self._record.latency)
+        return float(ends.max()) - started
 
     async def _closed(self, arrivals: Closed, started: float) -> None:
         self._until = started + arrivals.seconds

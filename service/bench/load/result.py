@@ -39,7 +39,8 @@ class LoadResult:
     `kind` is its place in the requests of the load. `late` is how far behind schedule each was taken up, [sent].
     `held` requests waited for a connection, as all were taken. `wrong` answers were not the expected ones, `sample` is
     the beginning of the first of those or of the first refusal. `retry_after` counts the answers 503 that say so.
-    `seconds` is how long requests were sent, `cpu_sec` what the generator itself spent.
+    `seconds` is how long requests were sent, in a closed loop how long it took to answer all; `cpu_sec` is what the
+    generator itself spent.
     """
 
     due: NDArray[np.float64]
@@ -61,7 +62,7 @@ class LoadResult:
 
     @property
     def rate(self) -> float:
-        """Answers 2xx a second, of those that came while requests were sent."""
+        """Answers 2xx a second, of those that came within `seconds`."""
         return float(np.sum(self.good & (self.due + self.latency <= self.seconds)) / self.seconds)
 
     @property
