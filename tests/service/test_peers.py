@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.bench.graphs_of_cost import write_deep_bundle
 from service.bench.load import LoadResult
-from service.bench.peers import catalogue, environments
+from service.bench.peers import catalogue, environments, run
 from service.bench.peers.catalogue import PEERS, TESSERA, Plan, base64_list, holds_codes, raw, triton_binary
 from service.bench.peers.environments import PeerFailed, interpreter, last_words
 from service.bench.peers.measure import Measured, stretched, throughput
@@ -135,6 +135,7 @@ def test_figures_are_per_item_and_ratios_are_tessera_over_the_peer(bundle: Bundl
     assert failed == {
         "item_ms": 1.0,
         "items_per_request": 2,
+        "bare_items_per_second": 400.0,
         "server": "ray",
         "failed": "it ended with status 1",
     }
@@ -203,6 +204,7 @@ def _python() -> Path:
 def test_tessera_is_compared_with_itself_and_a_broken_peer_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(run, "_BARE_SEC", 0.2)
     broken = replace(PEERS[TESSERA], name="broken", arguments=lambda _: ["-c", "raise SystemExit(3)"])
     monkeypatch.setitem(PEERS, "again", replace(PEERS[TESSERA], name="again"))
     monkeypatch.setitem(PEERS, "broken", broken)

@@ -59,7 +59,12 @@ def case_figures(turns: Turns) -> list[dict[str, Any]]:
 
 def _case(turns: Turns, name: str) -> dict[str, Any]:
     case = turns.case
-    return {"item_ms": case.item_ms, "items_per_request": case.payload.items, "server": name}
+    return {
+        "item_ms": case.item_ms,
+        "items_per_request": case.payload.items,
+        "bare_items_per_second": round(case.bare, 1),
+        "server": name,
+    }
 
 
 def _figure(turns: Turns, measured: Measured) -> dict[str, Any]:

@@ -193,7 +193,7 @@ class _Bench:
     def _say(self, name: str, case: Case, measured: Measured) -> None:
         items = case.payload.items
         self._console.print(
-            f"  {name}: {items * measured.rate:.0f} items/s, "
+            f"  {name} ({measured.form}): {items * measured.rate:.0f} items/s, "
             f"p99 {measured.quantiles['p99']:.1f} ms at {SHARE:.0%}, {measured.cpu_us:.0f} us an item, "
             f"ready in {measured.ready_sec:.1f} s",
             style="dim",

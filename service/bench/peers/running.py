@@ -67,12 +67,16 @@ def _await_answer(process: subprocess.Popen[bytes], server: Server, probes: Sequ
         if process.poll() is not None:
             raise PeerFailed(f"it ended with status {process.returncode}")
         for index, probe in enumerate(probes):
-            with suppress(OSError, http.client.HTTPException):
+            try:
                 status, answer = server.send(probe)
-                if status == 200:
-                    _require_right(probe, answer)
-                    return index
-                said = f"{status} {answer[:200]!r}"
+            except (OSError, http.client.HTTPException):
+                break
+            if status == 200:
+                _require_right(probe, answer)
+                return index
+            said = f"{status} {answer[:200]!r}"
+            if status >= 500:  # it is not ready, which says nothing of the form
+                break
         time.sleep(_POLL_SEC)
     raise PeerFailed(f"it gave no answer within {START_SEC:.0f} s, but {said}")
 
