@@ -19,8 +19,8 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev  ## Served throughput against the bare graphs, and steps of training against a plain program, as JSON
-	$(BIN)/tessera bench serve --out bench-results/serve.json
+bench: $(VENV)/.dev  ## Serving against the bare graphs, and training against a plain program, as JSON and a plot
+	$(BIN)/tessera bench serve --out bench-results/serve.json --plot bench-results/serve.png
 	$(BIN)/tessera bench train --batch 4 --steps 3 --out bench-results/train.json
 
 # Five seeds, two at a time with a thread each; the bundle is seed 0, the card has the mean over all of them.

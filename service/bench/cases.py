@@ -62,7 +62,7 @@ class Case:
     def in_flight(self, size: int) -> int:
         """Requests of `size` items at once where the rate is measured; fewer of those that take long."""
         if self.payload == "media":
-            return 16
+            return 4
         return 64 if size == 1 else 8
 
     def requests(self, size: int) -> list[Request]:

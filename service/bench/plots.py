@@ -17,7 +17,8 @@ def plot_serve(figures: Sequence[dict[str, Any]], swept: dict[str, Any], path: P
     """Latency against offered load on the left, efficiency of each case on the right."""
     figure = Figure(figsize=(13, 2 + 0.4 * max(8, len(figures))), layout="constrained")
     left, right = figure.subplots(1, 2)
-    _latency(left, swept)
+    if swept:
+        _latency(left, swept)
     _efficiency(right, figures)
     _save(figure, path)
 

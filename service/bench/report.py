@@ -28,6 +28,9 @@ from tessera.tokenizer import Tokenizer
 COSTS_MS = (0.0, 0.1, 1.0, 10.0)
 """What an item costs in the graphs that are made to measure the server itself."""
 
+_SWEPT_MS = 1.0
+_MADE = "graph of"
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -50,37 +53,39 @@ def run_bench(bundle: str | None, wanted: Wanted, *, out: Path | None, plot: Pat
     """
     console = Console(stderr=True)
     figures: list[dict[str, Any]] = []
-    swept: list[dict[str, Any]] = []
+    swept: dict[str, Any] = {}
     tokenizer = Tokenizer.load(bundle)
     with LoadProcess() as load, _served(tokenizer, wanted) as groups:
         for group in groups:
             with server(str(group[0].tokenizer.bundle.folder)) as running:
                 bench = Bench(running, load, wanted.seconds)
                 done = _measured(bench, group, console, figures)
-                if done and (not swept or _is_swept(done[-1])):
+                if done and not swept and _is_swept(done[-1], wanted):
                     console.print(f"measuring latency against load, {done[-1].name}", style="dim")
-                    swept = [sweep(bench, done[-1])]
+                    swept = sweep(bench, done[-1])
     if not figures:
-        raise TesseraError("no case has such a name; without --cases all of them are listed")
+        raise TesseraError("there is no such case, or this server does not take its bodies")
     console.print("measuring the start", style="dim")
     facts = {
         "model": tokenizer.manifest.name,
         "model_revision": tokenizer.bundle.revision,
         "seconds_per_figure": wanted.seconds,
         "start_to_ready_seconds": startup_seconds(tokenizer.bundle),
-        "latency_by_load": swept[0],
+        "latency_by_load": swept,
     }
     publish("serve", facts, figures, _table(figures), out)
     if plot is not None:
-        plot_serve(figures, swept[0], plot)
+        plot_serve(figures, swept, plot)
 
 
 def _measured(
     bench: Bench, group: Sequence[Case], console: Console, figures: list[dict[str, Any]]
 ) -> list[Case]:
-    """The cases of `group` that this server takes, each with its figures added."""
-    done = []
+    """The cases of `group` that this server takes, each with its figures added; of a made graph the first of them."""
+    done: list[Case] = []
     for case in group:
+        if done and case.name.startswith(_MADE):
+            break
         console.print(f"measuring {case.name}", style="dim")
         found = efficiency(bench, case)
         if found is None:
@@ -91,12 +96,17 @@ def _measured(
     return done
 
 
-def _is_swept(case: Case) -> bool:
-    return case.name.startswith(_cost_name(1.0))
+def _is_swept(case: Case, wanted: Wanted) -> bool:
+    """Latency against load is that of the graph of 1 ms, where it is wanted; else of the last case of a server."""
+    return case.name.startswith(_cost_name(_SWEPT_MS)) or not _is_made(_SWEPT_MS, wanted)
+
+
+def _is_made(item_ms: float, wanted: Wanted) -> bool:
+    return any(wanted.picks(f"{_cost_name(item_ms)}, {payload}") for payload in ("base64", "raw"))
 
 
 def _cost_name(item_ms: float) -> str:
-    return f"graph of {item_ms:g} ms"
+    return f"{_MADE} {item_ms:g} ms"
 
 
 @contextmanager
@@ -120,21 +130,20 @@ def _groups(tokenizer: Tokenizer, wanted: Wanted, folder: Path) -> Iterator[list
         ),
     ]
     for item_ms in COSTS_MS:
-        name = _cost_name(item_ms)
-        if any(wanted.picks(f"{name}, {payload}") for payload in ("base64", "raw")):
+        if _is_made(item_ms, wanted):
             made = Tokenizer.load(write_bundle(folder / f"{item_ms:g}", item_ms))
-            yield list(feature_cases(made, "audio", name))
+            yield list(reversed(list(feature_cases(made, "audio", _cost_name(item_ms)))))
 
 
 def _table(figures: Sequence[dict[str, Any]]) -> Table:
     table = Table(
         title="items a second as a share of the bare graphs, 1/32 items a request",
-        caption="us/item: processor time beyond the graph; ms: latency that one request alone adds",
+        caption="us/item: processor time beyond the graph; ms: latency added to one alone",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for head in ("case", "bare/s", "engine", "HTTP", "us/item", "ms", "drift"):
+    for head in ("case", "bare/s", "engine", "HTTP", "us/item", "ms", "±%"):
         table.add_column(head, justify="left" if head == "case" else "right", no_wrap=True)
     for row in figures:
         table.add_row(
@@ -144,7 +153,7 @@ def _table(figures: Sequence[dict[str, Any]]) -> Table:
             _by_size(row["http"], "efficiency", "{:.2f}"),
             _by_size(row["http"], "beyond_graph_cpu_us_per_item", "{:.0f}"),
             f"{row['alone']['added_ms']:.2f}",
-            f"{row['bare']['drift']:+.0%}",
+            f"{100 * row['bare']['drift']:+.0f}",
         )
     return table
 

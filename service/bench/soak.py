@@ -49,7 +49,7 @@ def run_soak(
         rate = share * most.rate
         Console(stderr=True).print(f"{rate:.0f} requests a second for {minutes:g} minutes", style="dim")
         with MemoryWatch(running) as memory:
-            result = load.run(Load(running.url, requests, Open(rate, 60 * minutes)))
+            result = load.run(Load(running.url, requests, Open(rate, 60 * minutes), patience=120))
         if most.wrong or result.wrong:
             raise TesseraError(f"the server answered wrongly: {most.sample or result.sample}")
     facts = {

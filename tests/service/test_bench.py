@@ -61,7 +61,7 @@ def test_the_bench_measures_each_case_bare_in_process_and_over_http(
 
 
 def test_a_case_that_there_is_not_is_an_error() -> None:
-    with pytest.raises(TesseraError, match="no case"):
+    with pytest.raises(TesseraError, match="no such case"):
         run_bench(str(DEMO), Wanted(0.1, ("smells",)), out=None, plot=None)
 
 
