@@ -113,8 +113,8 @@ def _over(own: float, peer: float) -> float:
 
 def _table(figures: list[dict[str, Any]]) -> Table:
     title = "the same graph, payload and cores behind each server; x is Tessera over it, same: at equal rates"
-    table = Table(title=title, box=SIMPLE_HEAD)
-    for head in ("ms", "items", "server", "items/s", "x", "of bare", "p99 ms", "x", "same", "us/item"):
+    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for head in ("ms", "items", "server", "items/s", "x", "bare", "p99 ms", "x", "same", "us/item"):
         table.add_column(head, justify="left" if head == "server" else "right", no_wrap=True)
     before = None
     for row in figures:
