@@ -11,13 +11,15 @@ import uvloop
 
 from service.app import create_app
 from service.bench.cases import Case
-from service.engine import Engine
+from service.bundles import LoadedBundle
+from service.engine import Engine, Terms
 from service.errors import ApiError
 from service.settings import Settings
 from service.trace import Timings
 from tessera.errors import TesseraError
 
 _CHECK_EVERY = 50
+_TERMS = Terms(full=False)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def core_rate(case: Case, size: int, seconds: float) -> CoreRate:
 
 
 async def _drive(case: Case, size: int, seconds: float) -> CoreRate:
-    app = create_app(Settings.load(), case.tokenizer)
+    app = create_app(Settings.load(), [LoadedBundle("bench", case.tokenizer)])
     async with app.router.lifespan_context(app):
         engine: Engine = app.state.engine
         while not engine.ready:
@@ -60,7 +62,7 @@ async def _load(engine: Engine, case: Case, size: int, seconds: float) -> CoreRa
         while time.perf_counter() < until:
             number = next(numbers)
             items, codes = asked[number % len(asked)]
-            outcomes = await engine.tokenize(items, "none", Timings())
+            outcomes = await engine.tokenize(engine.default, items, _TERMS, Timings())
             good = [outcome for outcome in outcomes if not isinstance(outcome, ApiError)]
             if len(good) < len(outcomes):
                 raise TesseraError("the engine refused what it was measured with")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import mean, median
@@ -161,9 +161,14 @@ def _costs(rounds: Sequence[Served], graph_sec: float) -> dict[str, Any]:
             for name, value in changes.items()
             if name.startswith(_STAGE)
         },
-        "device_busy_us_per_item": round(1e6 * changes[_DEVICE] / items, 1),
-        "mean_batch": round(changes[_WINDOWS] / max(1.0, changes[_EXECUTIONS]), 2),
+        "device_busy_us_per_item": round(1e6 * _total(changes, _DEVICE) / items, 1),
+        "mean_batch": round(changes[_WINDOWS] / max(1.0, _total(changes, _EXECUTIONS)), 2),
     }
+
+
+def _total(changes: Mapping[str, float], name: str) -> float:
+    """That of all models together."""
+    return sum(value for series, value in changes.items() if series.partition("{")[0] == name)
 
 
 def _alone(bench: Bench, requests: list[Request], loop: BareLoop) -> dict[str, float]:
