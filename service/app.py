@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 
 from service.api import embeddings, health, models, tokenize
 from service.api.answers import add_error_handlers
+from service.api.direct import DirectRoutes
 from service.bundles import LoadedBundle, load_bundles
 from service.contract import API_VERSION, document_of
 from service.costs import Costs
@@ -51,6 +52,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.metrics = metrics
+    app.add_middleware(DirectRoutes, routes=tokenize.router.routes)
     app.add_middleware(BodyLimit, settings=settings, metrics=metrics)
     app.add_middleware(Deadline, settings=settings, metrics=metrics)
     app.add_middleware(RequestContext, metrics=metrics)

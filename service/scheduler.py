@@ -97,7 +97,8 @@ class Scheduler:
         self._queue = FairQueue({model.name: model.weight for model in models}, bounds)
         self._ready: _Stacked | None = None
         self._stacking = False
-        self._inbox: SimpleQueue[tuple[str, Job] | object | None] = SimpleQueue()
+        self._outbox: list[tuple[str, Job]] = []  # touched by the event loop only
+        self._inbox: SimpleQueue[list[tuple[str, Job]] | object | None] = SimpleQueue()
         self._asked: SimpleQueue[bool] = SimpleQueue()
         self._closing = False
         self._lost = False
@@ -136,14 +137,21 @@ class Scheduler:
         self._unanswered[job] = None
         self._unanswered_micros += job.micros
         job.future.add_done_callback(lambda _: self._forget(job))
-        self._inbox.put((model, job))
+        if not self._outbox:
+            # Requests that were read together go together: one wakes the device, not each.
+            self._loop.call_soon(self._send)
+        self._outbox.append((model, job))
+        return job.future
+
+    def _send(self) -> None:
+        jobs, self._outbox = self._outbox, []
+        self._inbox.put(jobs)
         if self._running_since is not None and self._unanswered_micros > self._bounds.micros:
             self._asked.put(True)
-        return job.future
 
     async def close(self, timeout: float) -> None:
         """Run what was submitted and end the threads; a hung device is left behind after `timeout` seconds."""
-        self._inbox.put(None)
+        self._loop.call_soon(self._inbox.put, None)
         await asyncio.to_thread(self._threads[0].join, timeout)
 
     @property
@@ -222,12 +230,13 @@ class Scheduler:
             while True:
                 self._take_in(self._inbox.get_nowait(), locked=True)
 
-    def _take_in(self, item: tuple[str, Job] | object | None, *, locked: bool = False) -> None:
+    def _take_in(self, item: list[tuple[str, Job]] | object | None, *, locked: bool = False) -> None:
         if item is None:
             self._closing = True
-        elif isinstance(item, tuple):
+        elif isinstance(item, list):
             with contextlib.nullcontext() if locked else self._lock:
-                self._queue.push(*item)
+                for model, job in item:
+                    self._queue.push(model, job)
 
     def _take(self) -> Batch | None:
         batch, late = self._queue.next_batch(time.perf_counter())
@@ -241,9 +250,12 @@ class Scheduler:
                 while self._asked.get_nowait():
                     pass
             with self._lock:
-                self._collect()
-                wanted = self._ready is None and self._running_since is not None
-                batch = self._take() if wanted and self._queue.fills_a_batch else None
+                # What is taken from the inbox of an idle owner, it would wait for in vain; a busy one looks again.
+                busy = self._running_since is not None
+                if busy:
+                    self._collect()
+                wanted = busy and self._ready is None and self._queue.fills_a_batch
+                batch = self._take() if wanted else None
                 self._stacking = batch is not None
             if batch:
                 stacked = _Stacked.of(batch)

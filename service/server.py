@@ -19,6 +19,8 @@ from service.bundles import load_bundles
 from service.errors import DeviceLost, StartError
 from service.settings import Settings
 
+_SWITCH_SECONDS = 0.0005
+
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what was admitted.
@@ -32,6 +34,8 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     listener = _listen(settings.host, settings.port)
     bundles = load_bundles(settings)
     app = create_app(settings, bundles)

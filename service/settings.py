@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     max_batch_segments: int = Field(640, ge=1, description="Segments in one run of a graph, at most.")
     max_batch_seconds: float = Field(
-        0.1,
+        0.25,
         gt=0,
         allow_inf_nan=False,
         description="What one run of a graph takes, at most, by what it took before.",

@@ -132,6 +132,12 @@ class ClipOpener:
             raise self.limits.exceeded("max_media_seconds", "media_too_long", clips.shape[1], "segments")
         return np.ascontiguousarray(clips, dtype=np.float32)
 
+    def is_one_clip(self, modality: Modality, axes: int) -> bool:
+        """Whether features with so many axes are those of one clip, and not of several."""
+        expected = 1 + len(self.feature_shape(modality))
+        maps = modality == "video" and expected == 2  # maps do where means are seen
+        return axes <= expected or (maps and axes == 4)
+
     def hop_sec(self, modality: Modality) -> float | None:
         """Seconds of a segment; None for text, whose words have no times."""
         return None if modality == "text" else self.manifest.time_grid.hop_sec

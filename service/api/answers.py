@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import orjson
@@ -13,7 +12,7 @@ from service.engine import Engine
 from service.errors import ApiError, ErrorCode
 from service.middleware import error_body
 from service.serving import Served
-from service.trace import Trace
+from service.trace import Trace, random_id
 
 _HTTP_CODES: dict[int, tuple[ErrorCode, str]] = {
     404: ("not_found", "there is no such path"),
@@ -30,7 +29,7 @@ def engine_of(request: Request) -> Engine:
 def stamped(model: Served, prefix: str, fields: dict[str, Any]) -> dict[str, Any]:
     """`fields` behind the id and the model that every answer carries."""
     return {
-        "id": f"{prefix}_{uuid.uuid4().hex}",
+        "id": f"{prefix}_{random_id()}",
         "model": model.name,
         "model_revision": model.opener.bundle.revision,
         **fields,

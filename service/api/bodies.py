@@ -6,10 +6,11 @@ import asyncio
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
+from starlette.datastructures import QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -25,6 +26,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 FEATURES = "application/octet-stream"
 """The media type of a body that is an array of features."""
+
+_REMEMBERED_BYTES = 1024
+"""Of queries; longer ones are not kept."""
 
 _INLINE_BYTES = 64 * 1024
 """Smaller JSON is parsed sooner than a thread is woken; larger would hold up the event loop."""
@@ -235,31 +239,38 @@ def _raw(request: Request, kind: str, body: bytes) -> ParsedRequest:
                 "-H 'Content-Type: audio/wav'",
                 param="Content-Type",
             )
-    query = validated(RawQuery, _query(request), strict=False)
+    query = validated(RawQuery, _query(request.query_params), strict=False)
     item = parse_input(entry | query.input_fields)
     return ParsedRequest(query.options, [item], [query.id])
 
 
 def _features(request: Request, settings: Settings, body: bytes) -> ParsedRequest:
     """A body that is an array of features, of one clip or of several; the query says which."""
-    document = _query(request)
-    document["shape"] = [part for part in document.get("shape", "").split(",") if part]
-    query = validated(FeaturesQuery, document, strict=False)
+    text: bytes = request.scope["query_string"]
+    read = _features_query if len(text) <= _REMEMBERED_BYTES else _features_query.__wrapped__
+    query, options = read(text)
     values = array_of(body, query.dtype, query.shape, "the body")
     opener = request.app.state.engine.model(query.model).opener
-    if query.modality in opener.modalities and len(query.shape) <= 1 + len(
-        opener.feature_shape(query.modality)
-    ):
+    if opener.is_one_clip(query.modality, values.ndim):
         values = values[None]
     require_few(len(values), settings, "shape")
-    return ParsedRequest(query.options, [FeatureArray(query.modality, values)], [None] * len(values))
+    return ParsedRequest(options, [FeatureArray(query.modality, values)], [None] * len(values))
 
 
-def _query(request: Request) -> dict[str, Any]:
+@lru_cache(maxsize=256)
+def _features_query(text: bytes) -> tuple[FeaturesQuery, TokenizeOptions]:
+    """A query and its options; clients send the same one again and again."""
+    document = _query(QueryParams(text))
+    document["shape"] = [part for part in document.get("shape", "").split(",") if part]
+    query = validated(FeaturesQuery, document, strict=False)
+    return query, query.options
+
+
+def _query(params: QueryParams) -> dict[str, Any]:
     """The query by name; `return` is a list, comma-separated or repeated."""
-    query: dict[str, Any] = dict(request.query_params)
+    query: dict[str, Any] = dict(params)
     if "return" in query:
-        query["return"] = ",".join(request.query_params.getlist("return")).split(",")
+        query["return"] = ",".join(params.getlist("return")).split(",")
     return query
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import cast, get_args
 
 from fastapi import Request
 
@@ -13,6 +12,7 @@ from service.api.answers import engine_of
 from service.api.disconnects import unless_disconnected
 from service.engine import Item, Outcome, Terms
 from service.errors import ApiError, ClientDisconnected
+from service.fair_queue import LANE_WEIGHTS
 from service.jobs import Lane
 from service.serving import Served
 from service.trace import Trace
@@ -55,9 +55,9 @@ def lane_of(request: Request) -> Lane:
         ApiError: `invalid_value`.
     """
     asked = request.headers.get("x-priority", "interactive")
-    if asked not in get_args(Lane):
+    if asked not in LANE_WEIGHTS:
         raise ApiError("invalid_value", "X-Priority must be interactive or bulk", param="X-Priority")
-    return cast(Lane, asked)
+    return asked
 
 
 async def written(request: Request, outcomes: Sequence[Outcome], write: Callable[[], bytes]) -> bytes:
