@@ -55,7 +55,9 @@ def item_document(
     index: int, item_id: str | None, codes: Codes, returns: Sequence[ReturnField], wire: Wire
 ) -> dict[str, Any]:
     """One entry of `data`; more than codes are those of an `Encoding`."""
-    document = {"index": index, "id": item_id, **codes.to_json()}
+    # JSON takes arrays as they are, so that no list is made of them.
+    said = codes.to_json() if wire.media_type == MSGPACK else codes.fields()
+    document = {"index": index, "id": item_id, **said}
     if "codes" not in returns:
         del document["codes"]
         document.pop("clip_codes", None)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,10 @@ class ReadyClips:
 
     def codes(self, opener: ClipOpener, answers: Sequence[BlockAnswer]) -> Iterator[Codes | Exception]:
         """What became of each clip."""
+        plain = len(answers) == 1 and not answers[0].failures and "embeddings" not in answers[0].outputs
+        if plain and self.windows[0] == 1:
+            yield from self._plain_codes(answers[0].outputs)
+            return
         for number in range(self.count):
             rows = [
                 (answer, row)
@@ -79,3 +84,15 @@ class ReadyClips:
                 yield failure
                 continue
             yield opener.assemble(self.clip, [WindowCodes.of(answer.outputs, row) for answer, row in rows])
+
+    def _plain_codes(self, outputs: Mapping[str, NDArray[Any]]) -> Iterator[Codes]:
+        """Of clips of one window that want codes alone, as most do: nothing is to be put together."""
+        clip, clip_codes = self.clip, outputs.get("clip_code")
+        for row, codes in enumerate(outputs["codes"]):
+            yield Codes(
+                modality=clip.modality,
+                codes=codes,
+                clip_codes=None if clip_codes is None else clip_codes[row],
+                hop_sec=clip.hop_sec,
+                truncated=clip.truncated,
+            )

@@ -34,18 +34,25 @@ class Codes:
     hop_sec: float | None = None
     truncated: bool = False
 
-    def to_json(self) -> dict[str, Any]:
-        """The fields of an entry of `POST /tokenize` that do not depend on the request, as plain Python values."""
+    def fields(self) -> dict[str, Any]:
+        """What an entry of `POST /tokenize` says of the clip itself, codes as arrays."""
         document: dict[str, Any] = {
             "modality": self.modality,
             "duration_sec": self.duration_sec,
             "truncated": self.truncated,
             "segments": {"count": len(self.codes), "hop_sec": self.hop_sec, "start_sec": self.start_sec},
-            "codes": self.codes.tolist(),
+            "codes": self.codes,
         }
         if self.clip_codes is not None:
-            document["clip_codes"] = self.clip_codes.tolist()
+            document["clip_codes"] = self.clip_codes
         return document
+
+    def to_json(self) -> dict[str, Any]:
+        """The same in plain Python values."""
+        return {
+            name: value.tolist() if isinstance(value, np.ndarray) else value
+            for name, value in self.fields().items()
+        }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Codes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,7 +158,7 @@ class ClipOpener:
     def assemble(self, clip: Clip, results: Sequence[WindowCodes]) -> Codes:
         """The answers for the windows of `clip`, which was read to its end: an `Encoding`, if they have all of it."""
         clip_codes, clip_margins = _clip_code(results)
-        codes = np.concatenate([r.codes for r in results])
+        codes = _joined([r.codes for r in results])
         full = [r for r in results if r.embeddings is not None]
         if not full:
             return Codes(
@@ -172,9 +173,9 @@ class ClipOpener:
         return Encoding(
             modality=clip.modality,
             codes=codes,
-            margins=np.concatenate([r.margins for r in full if r.margins is not None]),
-            embeddings=np.concatenate([r.embeddings for r in full if r.embeddings is not None]),
-            latents=np.concatenate([r.latents for r in full if r.latents is not None]),
+            margins=_joined([r.margins for r in full if r.margins is not None]),
+            embeddings=_joined([r.embeddings for r in full if r.embeddings is not None]),
+            latents=_joined([r.latents for r in full if r.latents is not None]),
             clip_codes=clip_codes,
             clip_margins=clip_margins,
             duration_sec=clip.duration_sec,
@@ -190,10 +191,16 @@ class ClipOpener:
             )
 
 
+def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _clip_code(
     results: Sequence[WindowCodes],
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.float32] | None]:
     """The clip code that most segments vote for, each through its window; the earliest wins a tie."""
+    if len(results) == 1:
+        return results[0].clip_code, results[0].clip_margin
     votes: Counter[tuple[int, ...]] = Counter()
     winners: dict[tuple[int, ...], WindowCodes] = {}
     for result in results:
