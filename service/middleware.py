@@ -7,7 +7,6 @@ import logging
 import time
 
 import orjson
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import ApiError, ClientDisconnected
@@ -39,7 +38,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = Trace.begin(scope, Headers(scope=scope).get("x-request-id"))
+        trace = Trace.begin(scope)
         answer = _Answer(send, trace)
         with self._metrics.inflight.track_inprogress():
             try:
@@ -107,9 +106,10 @@ class Deadline:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get("x-request-timeout-ms")
+        trace = Trace.of(scope)
+        asked = trace.header(b"x-request-timeout-ms") if b"x-request-timeout-ms" in trace.headers else None
         seconds = self._settings.request_timeout_seconds if asked is None else self._seconds(asked)
-        Trace.of(scope).deadline = time.perf_counter() + seconds
+        trace.deadline = time.perf_counter() + seconds
         try:
             async with asyncio.timeout(seconds) as limit:
                 await self._app(scope, receive, send)
@@ -147,10 +147,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        if headers.get("content-encoding", "identity").lower() != "identity":
+        trace = Trace.of(scope)
+        if trace.header(b"content-encoding", "identity").lower() != "identity":
             raise ApiError("unsupported_content_encoding", "send the body as it is, without Content-Encoding")
-        declared = headers.get("content-length", "0")
+        declared = trace.header(b"content-length", "0")
         if declared.isdecimal():
             self._check(int(declared))
         received = 0

@@ -45,6 +45,7 @@ def serve(settings: Settings) -> None:
         access_log=settings.log_level == "debug",
         timeout_graceful_shutdown=settings.drain_seconds,
         server_header=False,
+        proxy_headers=False,
         ws="none",
     )
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.

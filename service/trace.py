@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,17 +37,25 @@ class Trace:
     """One request; `deadline` is on the clock of `time.perf_counter`."""
 
     request_id: str
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     timings: Timings = field(default_factory=Timings)
     deadline: float | None = None
 
     @classmethod
-    def begin(cls, scope: Any, asked_id: str | None) -> Trace:
+    def begin(cls, scope: Any) -> Trace:
         """Attach a trace to an ASGI scope; the client's request id is taken when it is one."""
-        known = asked_id is not None and _REQUEST_ID.fullmatch(asked_id)
-        trace = cls(asked_id if known and asked_id else random_id())
+        # Once, for all who look something up: of a header that is given twice the last one counts.
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        asked_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        trace = cls(asked_id if _REQUEST_ID.fullmatch(asked_id) else random_id(), headers)
         scope[_SCOPE_KEY] = trace
         return trace
+
+    def header(self, name: bytes, default: str = "") -> str:
+        """The header `name`, which is in lower case."""
+        value = self.headers.get(name)
+        return default if value is None else value.decode("latin-1")
 
     @staticmethod
     def of(scope: Any) -> Trace:

@@ -20,6 +20,7 @@ from service.inputs import array_of, parse_input
 from service.ready import FeatureArray
 from service.schemas import FeaturesQuery, RawQuery, TokenizeOptions
 from service.settings import Settings, setting_name
+from service.trace import Trace
 from service.validation import faults
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,7 +62,7 @@ async def read_tokenize(request: Request, settings: Settings) -> ParsedRequest:
 
 def content_type(request: Request) -> str:
     """The media type of the body, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return Trace.of(request.scope).header(b"content-type").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request) -> bytes:

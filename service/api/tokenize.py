@@ -44,7 +44,9 @@ async def tokenize(request: Request) -> Response:
     full = asked.options.returns != ["codes"]
     outcomes = await tokenized(request, model, asked.items, truncate=asked.options.truncate, full=full)
     _raise_failures(asked, outcomes)
-    wire = Wire.of(request.headers.get("accept", ""), asked.options.encoding_format, asked.options.dtype)
+    wire = Wire.of(
+        Trace.of(request.scope).header(b"accept"), asked.options.encoding_format, asked.options.dtype
+    )
     request_id = Trace.of(request.scope).request_id
     body = await written(request, outcomes, lambda: _render(model, asked, outcomes, wire, request_id))
     return Response(body, media_type=wire.media_type)
@@ -64,7 +66,7 @@ async def detokenize(request: Request) -> Response:
         embeddings = model.opener.detokenize(_code_matrix(codes, engine.settings.max_codes_segments))
     except InputError as error:
         raise ApiError.of_input(error, "codes") from None
-    wire = Wire.of(request.headers.get("accept", ""), options.encoding_format, options.dtype)
+    wire = Wire.of(Trace.of(request.scope).header(b"accept"), options.encoding_format, options.dtype)
     fields = {"object": "embeddings", "embeddings": wire.array(embeddings)}
     body = await asyncio.to_thread(wire.render, stamped(model, "det", fields))
     return Response(body, media_type=wire.media_type)

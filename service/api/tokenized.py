@@ -54,7 +54,7 @@ def lane_of(request: Request) -> Lane:
     Raises:
         ApiError: `invalid_value`.
     """
-    asked = request.headers.get("x-priority", "interactive")
+    asked = Trace.of(request.scope).header(b"x-priority", "interactive")
     if asked not in LANE_WEIGHTS:
         raise ApiError("invalid_value", "X-Priority must be interactive or bulk", param="X-Priority")
     return asked
