@@ -11,9 +11,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from tests.training.small import QUIET, RandomClips, small_recipe
 from training.checkpoint import latest_checkpoint
+from training.config import Recipe
 from training.models.catalogue import build_model
 from training.randomness import seed_everything
 from training.trainer import train
@@ -22,17 +24,31 @@ STEPS = 20
 _CHILD = """
 import sys
 from pathlib import Path
-from tests.training.test_killed import run
-run(Path(sys.argv[1]))
+from tests.training.test_killed import Stuck, run
+run(Path(sys.argv[1]), Stuck)
 """
 
 
-def run(folder: Path, resume: bool = False) -> Path:
-    """The whole run in `folder`, slow enough to be killed in its midst."""
+class Stuck(RandomClips):
+    """Clips of which the tenth batch never comes: the run waits there, if nobody killed it before."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.asked = 0
+
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        self.asked += 1
+        if self.asked == STEPS // 2:
+            signal.pause()
+        return super().batch(indices)
+
+
+def run(folder: Path, kind: type[RandomClips] = RandomClips, resume: bool = False) -> Path:
+    """The whole run in `folder`."""
     torch.set_num_threads(1)
     recipe = small_recipe("srcid", training={"steps": STEPS, "save_every": 2})
     seed_everything(0)
-    model, clips = build_model(recipe), RandomClips(recipe)
+    model, clips = build_model(recipe), kind(recipe)
     return train(model, clips, recipe, folder, resume=resume, console=QUIET)
 
 

@@ -150,10 +150,9 @@ class Case:
 def case(
     source: bytes, features: dict[str, Tensor], public: Public, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Case]:
-    """FCID, exported as a user exports it; of the pictures that are compared, which cost a second each, one."""
+    """FCID, exported as a user exports it; of the pictures that are compared, which cost a second each, a few."""
     patch = pytest.MonkeyPatch()
     patch.setattr(recorded, "_PIXELS", 0)
-    patch.setattr(recorded, "_FEWEST_SEGMENTS", 1)
     folder, file = tmp_path_factory.mktemp("fcid"), files.released("fcid")
     segments = {m: reference.coarse_latents(file, m, x, clip=False) for m, x in features.items()}
     clips = {m: reference.coarse_latents(file, m, x, clip=True) for m, x in features.items()}
