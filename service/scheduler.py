@@ -177,6 +177,7 @@ class Scheduler:
         except BaseException:
             _log.critical("a thread of the device died", exc_info=True)
         finally:
+            self._asked.put(False)
             self._post(self._bury)
 
     def _own_device(self) -> None:
@@ -185,7 +186,6 @@ class Scheduler:
         self.warm = True
         while stacked := self._next():
             self._execute(stacked)
-        self._asked.put(False)
 
     def _warm_up(self, model: Model) -> None:
         """Twice: what the first run takes says little of the others."""
@@ -236,10 +236,7 @@ class Scheduler:
         return batch
 
     def _stack_ahead(self) -> None:
-        while self._asked.get():
-            with contextlib.suppress(Empty):
-                while self._asked.get_nowait():
-                    pass
+        while self._is_asked():
             with self._lock:
                 self._collect()
                 wanted = self._ready is None and self._running_since is not None
@@ -249,7 +246,16 @@ class Scheduler:
                 stacked = _Stacked.of(batch)
                 with self._lock:
                     self._ready, self._stacking = stacked, False
-                self._inbox.put(_WAKE)
+            # Also without a batch: the owner may wait for what was collected here.
+            self._inbox.put(_WAKE)
+
+    def _is_asked(self) -> bool:
+        """Waits until it is; asking often is asking once. False at the end."""
+        asked = self._asked.get()
+        with contextlib.suppress(Empty):
+            while asked:
+                asked = self._asked.get_nowait()
+        return asked
 
     def _canary(self) -> None:
         """A small batch of each model through its graphs: a device that is broken shows before a client does."""
