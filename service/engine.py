@@ -129,7 +129,7 @@ class Engine:
             index: clip for index, clip in enumerate(opened) if isinstance(clip, AudioInput | VideoInput)
         }
         outcomes: dict[int, list[Outcome]] = {
-            index: [error.at(_place(index))]
+            index: [error.at(_place(index))] * _clips(items[index])
             for index, error in enumerate(opened)
             if isinstance(error, ApiError)
         }
@@ -305,6 +305,10 @@ def _windows(answer: Answer) -> list[WindowCodes]:
         for failure in block.failures.values():
             raise failure
     return [WindowCodes.of(block.outputs, 0) for block in answer.blocks]
+
+
+def _clips(item: Item | ApiError) -> int:
+    return len(item.values) if isinstance(item, FeatureArray) else 1
 
 
 def _place(index: int) -> str:

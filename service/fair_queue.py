@@ -1,13 +1,13 @@
 """What waits for a device, and who is next. Plain data, no threads, no clock of its own.
 
 A flow is a lane of a model. Flows share the device by weight (start-time fair queueing, by cost); within a flow the
-oldest slice is served first, and what has its shape rides along, of other flows of the model too. So nothing starves.
+oldest slice is served first, and what has its shape rides along. Other flows of the model ride along where their oldest
+slice can, within their share. So nothing starves.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from service.jobs import BlockKey, Job, Lane, Slice
@@ -71,6 +71,11 @@ class _Flow:
         """The key of its oldest slice."""
         return min(self.lines, key=lambda key: self.lines[key][0].arrival)
 
+    def tidy(self, key: BlockKey) -> None:
+        """Forget a line that is empty."""
+        if not self.lines[key]:
+            del self.lines[key]
+
 
 class FairQueue:
     """Slices by flow and key. Whoever uses it from several threads holds a lock."""
@@ -113,38 +118,45 @@ class FairQueue:
         Jobs that nobody waits for any more are dropped without a word.
         """
         late: dict[Job, None] = {}
-        while waiting := [flow for flow in self._flows.values() if flow.lines]:
-            flow = min(waiting, key=lambda flow: flow.served)
-            self._served = max(self._served, flow.served)
-            batch = Batch(flow.model, flow.oldest())
-            for each in self._riders(flow, waiting):
-                self._fill(batch, each, now, late)
-            if batch.slices:
-                return batch, list(late)
-        return None, list(late)
+        for flow in self._flows.values():
+            for key in tuple(flow.lines):
+                self._drop(flow.lines[key], now, late)
+                flow.tidy(key)
+        waiting = [flow for flow in self._flows.values() if flow.lines]
+        if not waiting:
+            return None, list(late)
+        flow = min(waiting, key=lambda flow: flow.served)
+        self._served = max(self._served, flow.served)
+        batch = Batch(flow.model, flow.oldest())
+        self._fill(batch, flow, now, late)
+        for other in waiting:
+            if other is not flow and other.model == flow.model and self._may_ride(other, batch.key):
+                self._fill(batch, other, now, late)
+        return batch, list(late)
 
-    def _riders(self, flow: _Flow, waiting: list[_Flow]) -> Iterator[_Flow]:
-        """Whose turn it is, then the others of its model."""
-        yield flow
-        yield from (other for other in waiting if other is not flow and other.model == flow.model)
+    def _may_ride(self, flow: _Flow, key: BlockKey) -> bool:
+        """Whether `flow` rides along in a batch of another, which it pays for: with its oldest slice, or its turn would
+        go to younger ones for ever; and not far ahead of its share, or its next turn would be far away.
+        """
+        ahead = (flow.served - self._served) * flow.weight
+        return ahead < self._bounds.micros and key in flow.lines and flow.oldest() == key
 
     def _fill(self, batch: Batch, flow: _Flow, now: float, late: dict[Job, None]) -> None:
-        line = flow.lines.get(batch.key)
-        while line:
-            part = line[0]
-            if part.job.future.done() or part.job.expired(now):
-                if not part.job.future.done():
-                    late[part.job] = None
-                self._leave(line.popleft())
-                continue
-            count = self._fitting(batch, part)
-            if count == 0:
-                break
-            taken = line.popleft() if count >= part.count else part.split(count)
+        line = flow.lines[batch.key]
+        while line and (count := self._fitting(batch, line[0])):
+            taken = line.popleft() if count >= line[0].count else line[0].split(count)
             batch.add(taken)
             flow.served += self._leave(taken) / flow.weight
-        if line is not None and not line:
-            del flow.lines[batch.key]
+            self._drop(line, now, late)
+        flow.tidy(batch.key)
+
+    def _drop(self, line: deque[Slice], now: float, late: dict[Job, None]) -> None:
+        """Drop the first slices of `line` whose answer nobody waits for, or comes too late."""
+        while line and (line[0].job.future.done() or line[0].job.expired(now)):
+            part = line.popleft()
+            if not part.job.future.done():
+                late[part.job] = None
+            self._leave(part)
 
     def _leave(self, part: Slice) -> int:
         self.micros -= part.micros

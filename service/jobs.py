@@ -117,14 +117,15 @@ def _joined(pieces: list[tuple[int, Arrays]], failures: Mapping[int, Exception])
     """The outputs of all windows of a block, in order; those of windows that failed are zero."""
     if len(pieces) == 1 and not failures:
         return pieces[0][1]
-    rows = dict(pieces) if pieces else {}
+    rows = dict(pieces)
     if not rows:
         return {}
-    first = next(iter(rows.values()))
+    # A part of a job for codes alone has more than codes where somebody beside it in the batch wanted more.
+    least = min(rows.values(), key=len)
     for row in failures:
-        rows[row] = {name: np.zeros_like(array[:1]) for name, array in first.items()}
+        rows[row] = {name: np.zeros_like(array[:1]) for name, array in least.items()}
     ordered = [rows[start] for start in sorted(rows)]
-    return {name: np.concatenate([piece[name] for piece in ordered]) for name in first}
+    return {name: np.concatenate([piece[name] for piece in ordered]) for name in least}
 
 
 @dataclass(slots=True)

@@ -185,6 +185,7 @@ class Scheduler:
         except BaseException:
             _log.critical("a thread of the device died", exc_info=True)
         finally:
+            self._asked.put(False)
             self._post(self._bury)
 
     def _own_device(self) -> None:
@@ -193,7 +194,6 @@ class Scheduler:
         self.warm = True
         while stacked := self._next():
             self._execute(stacked)
-        self._asked.put(False)
 
     def _warm_up(self, model: Model) -> None:
         """Twice: what the first run takes says little of the others."""
@@ -245,10 +245,7 @@ class Scheduler:
         return batch
 
     def _stack_ahead(self) -> None:
-        while self._asked.get():
-            with contextlib.suppress(Empty):
-                while self._asked.get_nowait():
-                    pass
+        while self._is_asked():
             with self._lock:
                 # What is taken from the inbox of an idle owner, it would wait for in vain; a busy one looks again.
                 busy = self._running_since is not None
@@ -261,7 +258,16 @@ class Scheduler:
                 stacked = _Stacked.of(batch)
                 with self._lock:
                     self._ready, self._stacking = stacked, False
-                self._inbox.put(_WAKE)
+            # Also without a batch: the owner may wait for what was collected here.
+            self._inbox.put(_WAKE)
+
+    def _is_asked(self) -> bool:
+        """Waits until it is; asking often is asking once. False at the end."""
+        asked = self._asked.get()
+        with contextlib.suppress(Empty):
+            while asked:
+                asked = self._asked.get_nowait()
+        return asked
 
     def _canary(self) -> None:
         """A small batch of each model through its graphs: a device that is broken shows before a client does."""

@@ -123,7 +123,7 @@ WAYS: dict[ErrorCode, tuple[int, Act]] = {
     "too_many_inputs": (413, post("/tokenize", {"inputs": TEXT["inputs"] * 3})),
     "too_many_segments": (413, post("/detokenize", {"codes": [[1]] * 11})),
     "unsupported_content_encoding": (415, post("/tokenize", TEXT, **{"content-encoding": "gzip"})),
-    "unsupported_content_type": (415, raw("application/octet-stream", lambda: b"x")),
+    "unsupported_content_type": (415, raw("image/png", lambda: b"x")),
     "unsupported_media": (415, raw("audio/wav", lambda: np.random.default_rng(0).bytes(2000))),
     "url_inputs_disabled": (
         403,

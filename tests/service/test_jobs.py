@@ -1,27 +1,18 @@
-"""The queue: every window comes out once, in batches of one key within the limit, oldest first."""
+"""Jobs: however their windows are cut into slices, the answers come back in order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.jobs import Job, Slice, WindowQueue
-from tessera.windows import Window
-
-LIMIT = 12
-SIZES = st.integers(1, 5)
-JOBS = st.lists(st.lists(SIZES, min_size=1, max_size=8), max_size=12)
-
-
-def window(segments: int, value: float = 0.0) -> Window:
-    return Window(
-        "audio", {"features": np.full((segments, 2), value, np.float32)}, segments, stage="features"
-    )
+from service.jobs import Block, Job, Slice
+from tessera.windows import Arrays
+from tests.service.work import block, job
 
 
 @pytest.fixture(scope="module")
@@ -31,67 +22,72 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop.close()
 
 
-def job(loop: asyncio.AbstractEventLoop, sizes: Sequence[int]) -> Job:
-    return Job([window(size) for size in sizes], loop.create_future())
+def outputs_of(inputs: Arrays, *, full: bool) -> Arrays:
+    """What graphs might make of features: codes, and more of it in full."""
+    codes = inputs["features"][:, :, :1].astype(np.int64)
+    return {"codes": codes, "margins": codes * 0.5} if full else {"codes": codes}
 
 
-def taken(batch: list[Slice]) -> list[tuple[Job, int]]:
-    return [(part.job, position) for part in batch for position in part.positions]
+def cut(each: Job, index: int, counts: list[int]) -> list[Slice]:
+    """The block `index` in slices of so many windows, as far as there are some; the last has the rest."""
+    rest = Slice(each, index, 0, each.blocks[index].count, arrival=0)
+    heads = []
+    for count in counts:
+        if count < rest.count:
+            heads.append(rest.split(count))
+    return [*heads, rest]
 
 
-@given(sizes=JOBS)
-def test_every_window_comes_out_once_in_a_batch_of_one_key_within_the_limit(
-    loop: asyncio.AbstractEventLoop, sizes: list[list[int]]
+@given(data=st.data(), full=st.booleans())
+def test_answers_are_in_order_however_a_job_is_cut_and_whoever_rides_beside_it(
+    loop: asyncio.AbstractEventLoop, data: st.DataObject, full: bool
 ) -> None:
-    queue = WindowQueue(LIMIT)
-    jobs = [job(loop, each) for each in sizes]
-    for each in jobs:
-        queue.push(each)
-    seen: list[tuple[Job, int]] = []
-    while batch := queue.next_batch():
-        windows = [window for part in batch for window in part.windows]
-        assert len({window.key for window in windows}) == 1
-        assert len({id(part.job) for part in batch}) == len(batch)
-        assert sum(window.segments for window in windows) <= LIMIT
-        seen += taken(batch)
-    assert not queue
-    expected = [(each, position) for each in jobs for position in range(len(each.windows))]
-    assert sorted(map(repr, seen)) == sorted(map(repr, expected))
+    counts = st.lists(st.integers(1, 4), max_size=5)
+    sizes = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4))
+    each = job(loop, [block(2, *range(10 * n, 10 * n + size)) for n, size in enumerate(sizes)], full=full)
+    slices = [part for index in range(len(sizes)) for part in cut(each, index, data.draw(counts))]
+    for part in data.draw(st.permutations(slices)):
+        if part.count == 1 and data.draw(st.booleans(), label="fails"):
+            part.fail(ValueError(str(part.start)))
+            continue
+        # In a batch with others, who may want more.
+        beside = data.draw(st.integers(0, 2))
+        inputs = {
+            "features": np.concatenate([np.full((beside, 2, 2), -1, np.float32), part.inputs["features"]])
+        }
+        part.answer(outputs_of(inputs, full=full or data.draw(st.booleans(), label="full beside")), beside)
+    answer = each.answer(1.0)
+    assert each.left == 0
+    for n, (size, answered) in enumerate(zip(sizes, answer.blocks, strict=True)):
+        good = [row for row in range(size) if row not in answered.failures]
+        assert {row: str(error) for row, error in answered.failures.items()} == {
+            row: str(row) for row in range(size) if row not in good
+        }
+        if good:
+            assert len(answered.outputs["codes"]) == size
+            assert [answered.outputs["codes"][row].tolist() for row in good] == [
+                [[10 * n + row]] * 2 for row in good
+            ]
+            assert not full or len(answered.outputs["margins"]) == size
 
 
-@given(sizes=JOBS.filter(bool))
-def test_the_oldest_job_is_always_in_the_next_batch(
-    loop: asyncio.AbstractEventLoop, sizes: list[list[int]]
-) -> None:
-    queue = WindowQueue(LIMIT)
-    jobs = [job(loop, each) for each in sizes]
-    left = {id(each): len(each.windows) for each in jobs}
-    for each in jobs:
-        queue.push(each)
-    while batch := queue.next_batch():
-        oldest = next(each for each in jobs if left[id(each)])
-        assert oldest is batch[0].job
-        for each, _ in taken(batch):
-            left[id(each)] -= 1
+def test_an_answer_says_how_long_it_waited_and_ran(loop: asyncio.AbstractEventLoop) -> None:
+    each = job(loop, [block(1, 7)])
+    each.submitted, each.infer_sec = 10.0, 0.5
+    Slice(each, 0, 0, 1, arrival=0).answer({"codes": np.array([[[7]]])}, 0)
+    answer = each.answer(now=12.0)
+    assert (answer.queue_sec, answer.infer_sec) == (1.5, 0.5)
 
 
-@given(sizes=JOBS, cancelled=st.sets(st.integers(0, 11)))
-def test_cancelled_jobs_never_reach_a_batch(
-    loop: asyncio.AbstractEventLoop, sizes: list[list[int]], cancelled: set[int]
-) -> None:
-    queue = WindowQueue(LIMIT)
-    jobs = [job(loop, each) for each in sizes]
-    for index, each in enumerate(jobs):
-        queue.push(each)
-        if index in cancelled:
-            each.future.cancel()
-    served = set()
-    while batch := queue.next_batch():
-        served |= {id(part.job) for part in batch}
-    assert served == {id(each) for index, each in enumerate(jobs) if index not in cancelled}
+def test_blocks_of_equal_shapes_and_types_share_a_key() -> None:
+    assert block(3, 1).key == block(3, 2, 4).key
+    half = Block("audio", "features", {"features": np.zeros((1, 3, 2), np.float16)}, 3)
+    others = [block(4, 1), half, Block("video", "features", block(3, 1).inputs, 3)]
+    assert len({each.key for each in (block(3, 1), *others)}) == 4
 
 
-def test_a_window_above_the_limit_runs_alone(loop: asyncio.AbstractEventLoop) -> None:
-    queue = WindowQueue(LIMIT)
-    queue.push(job(loop, [LIMIT + 1, LIMIT + 1]))
-    assert [len(taken(queue.next_batch())) for _ in range(3)] == [1, 1, 0]
+def test_a_job_is_late_only_behind_its_deadline(loop: asyncio.AbstractEventLoop) -> None:
+    assert not job(loop, [block(1, 0)]).expired(1e9)
+    each = job(loop, [block(1, 0)], deadline=5.0)
+    assert not each.expired(5.0)
+    assert each.expired(5.1)

@@ -78,7 +78,8 @@ def test_every_limit_is_shown_with_its_setting(client: httpx.Client) -> None:
         assert shown[field.name]["value"] == getattr(Limits(), field.name)
         assert shown[field.name]["setting"] == f"TESSERA_{field.name.upper()}"
     assert {name for name in Settings.model_fields if name.startswith("max_")} - set(shown) == {
-        "max_batch_segments"
+        "max_batch_segments",
+        "max_batch_seconds",
     }
     assert all(entry["description"] and entry["unit"] for entry in shown.values())
 
@@ -160,7 +161,7 @@ def test_metrics_have_a_bounded_number_of_series(server: RunningServer, client: 
     for index in range(20):
         visit(f"other{index}")
     assert series() == before
-    assert 'tessera_items_total{modality="text"}' in before
+    assert 'tessera_items_total{modality="text",model="tiny"}' in before
     assert 'tessera_stage_duration_seconds_count{stage="infer"}' in before
     assert 'tessera_ort_provider_active{provider="CPUExecutionProvider"}' in before
     assert any(name.startswith("tessera_requests_total") and 'route="unmatched"' in name for name in before)
