@@ -13,7 +13,7 @@ def serve(
         typer.Option(
             "--bundle",
             "-b",
-            help="Folder, or hf://owner/name; several times for several: SOURCE,name=N,device=D,threads=T,weight=W.  "
+            help="Folder, or hf://owner/name; again for another. Behind it: ,name=N ,device=D ,threads=T ,weight=W  "
             "\\[default: the demo bundle]",
         ),
     ] = None,
