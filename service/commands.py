@@ -6,11 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from tessera.commands import BundleOption
-
 
 def serve(
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="Folder, or hf://owner/name; again for another. Behind it: ,name=N ,device=D ,threads=T ,weight=W  "
+            "\\[default: the demo bundle]",
+        ),
+    ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  \\[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  \\[default: 8000]")] = None,
     device: Annotated[
@@ -28,12 +34,13 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a bundle over HTTP. Each option and every limit is also a setting, such as TESSERA_PORT."""
+    from service.bundles import SEPARATOR
     from service.server import serve as run
     from service.settings import Settings
 
     run(
         Settings.load(
-            bundle=bundle,
+            bundle=SEPARATOR.join(bundle) if bundle else None,
             host=host,
             port=port,
             device=device,
