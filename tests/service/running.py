@@ -37,17 +37,21 @@ class RunningServer:
         return httpx.Client(base_url=self.url, timeout=900)
 
 
-def serve_command(*arguments: str) -> list[str]:
+def serve_command(*arguments: str, module: str = "tessera") -> list[str]:
     """The command line of a server."""
-    return [sys.executable, "-m", "tessera", "serve", *arguments]
+    return [sys.executable, "-m", module, "serve", *arguments]
 
 
 @contextlib.contextmanager
-def running_server(bundle: Path | None, *arguments: str, **settings: object) -> Iterator[RunningServer]:
+def running_server(
+    bundle: Path | None, *arguments: str, module: str = "tessera", **settings: object
+) -> Iterator[RunningServer]:
     """Start a server of `bundle` (None: the demo) on a free port, `settings` in its environment; stop it at the end."""
     environment = os.environ | {f"TESSERA_{name.upper()}": str(value) for name, value in settings.items()}
     process = subprocess.Popen(
-        serve_command(*(["--bundle", str(bundle)] if bundle else []), "--port", "0", *arguments),
+        serve_command(
+            *(["--bundle", str(bundle)] if bundle else []), "--port", "0", *arguments, module=module
+        ),
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
