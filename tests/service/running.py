@@ -34,7 +34,8 @@ class RunningServer:
 
     def client(self) -> httpx.Client:
         """A client of this server."""
-        return httpx.Client(base_url=self.url, timeout=900)
+        # Sooner than the server's five seconds: else both may end a connection while a request is under way.
+        return httpx.Client(base_url=self.url, timeout=900, limits=httpx.Limits(keepalive_expiry=1))
 
 
 def serve_command(*arguments: str, module: str = "tessera") -> list[str]:
