@@ -42,8 +42,10 @@ def test_the_bench_measures_each_case_bare_in_process_and_over_http(
     run_bench(str(DEMO), Wanted(0.1, ("audio", "text", "of 0 ms")), out=out, plot=plot)
     report = published(out, capsys)
     figures = {figure["case"]: figure for figure in report["figures"]}
-    base64 = {"audio features, base64", "text features, base64", "graph of 0 ms, base64"}
-    assert {"audio", "text"} | base64 <= figures.keys()
+    features = {
+        f"{modality} features, {form}" for modality in ("audio", "text") for form in ("base64", "raw")
+    }
+    assert {"audio", "text", "graph of 0 ms, raw"} | features <= figures.keys()
     for name, figure in figures.items():
         sizes = [1] if name == "audio" else [1, 32]
         assert figure["bare"]["items_per_second"] > 0
