@@ -220,6 +220,7 @@ def test_the_next_full_batch_is_stacked_while_the_device_is_busy() -> None:
             while scheduler._ready is None:
                 await asyncio.sleep(0.001)
             scheduler.submit("one", [block(2, 9)])
+            await asyncio.sleep(0)  # what is submitted in one turn of the loop is sent at its end
             assert scheduler._ready.inputs["features"].shape == (6, 2, 2)
             graphs.gate.set()
 
