@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from service.frontends.frame import HEADER_BYTES, Frame, MalformedFrame, decoded, encoded, frame_bytes
 
@@ -46,8 +47,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """As asyncio's."""
-        assert isinstance(transport, asyncio.Transport), "a stream has a transport. This is a bug."
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # which uvloop's are, but not by descent
 
     def connection_lost(self, exc: Exception | None) -> None:
         """As asyncio's."""
