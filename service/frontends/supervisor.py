@@ -12,7 +12,7 @@ import math
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import uvloop
 from prometheus_client import Metric
@@ -38,8 +38,10 @@ _GRACE_SEC = 15.0
 """Beyond the time for draining, for the process to end."""
 
 
-def serve_with_front_ends(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C, then let every front end finish what was admitted.
+def serve_with_front_ends(
+    settings: Settings, load: Callable[[Settings], Sequence[LoadedBundle]] = load_bundles
+) -> None:
+    """Serve what `load` loads until SIGTERM or Ctrl-C, then let every front end finish what was admitted.
 
     Raises:
         StartError: the address is taken, or the system is not Linux.
@@ -52,7 +54,7 @@ def serve_with_front_ends(settings: Settings) -> None:
         raise StartError("several front ends need Linux; leave --frontends out")
     begin_log(settings)
     listeners = _listeners(settings)
-    bundles = load_bundles(settings)
+    bundles = load(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Supervisor(settings, bundles, listeners).run())
 
