@@ -47,7 +47,10 @@ def serve(
         log_level=log_level,
     )
     if settings.frontends > 1:
-        from service.frontends.supervisor import serve_with_front_ends as run
+        from service.frontends.supervisor import serve_with_front_ends
+
+        serve_with_front_ends(settings)
     else:
-        from service.server import serve as run
-    run(settings)
+        from service.server import serve as serve_alone
+
+        serve_alone(settings)
