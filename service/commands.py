@@ -28,6 +28,12 @@ def serve(
     admin_port: Annotated[
         int | None, typer.Option(help="Serve /metrics here only.  \\[default: the main port]")
     ] = None,
+    frontends: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that speak HTTP and decode, before one that owns the device.  \\[default: 1, for all]"
+        ),
+    ] = None,
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"] | None,
         typer.Option(help="What is logged.  \\[default: info]"),
@@ -35,17 +41,23 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP. Each option and every limit is also a setting, such as TESSERA_PORT."""
     from service.bundles import SEPARATOR
-    from service.server import serve as run
     from service.settings import Settings
 
-    run(
-        Settings.load(
-            bundle=SEPARATOR.join(bundle) if bundle else None,
-            host=host,
-            port=port,
-            device=device,
-            threads=threads,
-            admin_port=admin_port,
-            log_level=log_level,
-        )
+    settings = Settings.load(
+        bundle=SEPARATOR.join(bundle) if bundle else None,
+        host=host,
+        port=port,
+        device=device,
+        threads=threads,
+        admin_port=admin_port,
+        frontends=frontends,
+        log_level=log_level,
     )
+    if settings.frontends > 1:
+        from service.frontends.supervisor import serve_with_front_ends
+
+        serve_with_front_ends(settings)
+    else:
+        from service.server import serve as serve_alone
+
+        serve_alone(settings)

@@ -48,5 +48,9 @@ class Costs:
 
     def micros(self, modality: Modality, stage: Stage, segments: int) -> int:
         """What so many segments take, at least one."""
+        return max(1, round(segments * self.rate(modality, stage)))
+
+    def rate(self, modality: Modality, stage: Stage) -> float:
+        """Microseconds of a segment."""
         micros, seen = self._spent.get((modality, stage), (_UNKNOWN_MICROS, 1.0))
-        return max(1, round(segments * micros / seen))
+        return micros / seen

@@ -56,8 +56,16 @@ class Terms:
 class Engine:
     """Models behind their queues: everything of the service that is not HTTP."""
 
-    def __init__(self, models: Sequence[Served], settings: Settings, metrics: Metrics) -> None:
-        """The first of `models` is the default."""
+    def __init__(
+        self,
+        models: Sequence[Served],
+        settings: Settings,
+        metrics: Metrics,
+        *,
+        decoders: int | None = None,
+        open_media: int | None = None,
+    ) -> None:
+        """The first of `models` is the default. `decoders` and `open_media` are those of the settings, or a share."""
         self.models = {model.name: model for model in models}
         self.default = models[0]
         self.settings = settings
@@ -65,14 +73,13 @@ class Engine:
         self.draining = False
         self.devices = list(dict.fromkeys(model.device for model in models))
         self.admissions = list(dict.fromkeys(model.admission for model in models))
-        self._decoders = ThreadPoolExecutor(settings.workers, thread_name_prefix="decode")
-        self._open_media = asyncio.Semaphore(settings.max_open_media)
+        self._decoders = ThreadPoolExecutor(decoders or settings.workers, thread_name_prefix="decode")
+        self._open_media = asyncio.Semaphore(open_media or settings.max_open_media)
 
     def start(self) -> None:
         """Start the devices; ready once a real batch of each modality ran through its graphs."""
         for device in self.devices:
             device.start()
-        self.metrics.watch(self)
 
     async def close(self) -> None:
         """Finish what was admitted."""

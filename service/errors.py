@@ -4,6 +4,7 @@ ApiError            an answer of the catalogue, raised anywhere, turned into HTT
 ClientDisconnected  nobody is left to answer
 StartError          `tessera serve` cannot start; one sentence for the operator
 DeviceLost          `tessera serve` ended because its device died
+FrontEndsLost       `tessera serve` ended because its front ends died
 """
 
 from __future__ import annotations
@@ -184,6 +185,10 @@ class StartError(TesseraError):
 
 class DeviceLost(TesseraError):
     """A device died under a server, which ended so that another is started in its place."""
+
+
+class FrontEndsLost(TesseraError):
+    """A front end died again and again."""
 
 
 def combined(errors: Sequence[ApiError]) -> ApiError:

@@ -24,6 +24,7 @@ from tessera.codes import Codes
 from tessera.windows import MODALITIES
 
 if TYPE_CHECKING:
+    from service.admission import Room
     from service.engine import Engine
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -83,13 +84,10 @@ class Metrics:
         self._device = Counter(
             "tessera_device_busy_seconds", "Time in the graphs.", ["model"], registry=registry
         )
-        self.held_bytes = Gauge(
-            "tessera_held_bytes", "Bytes of bodies that are being answered.", registry=registry
-        )
         self.inflight = Gauge("tessera_inflight", "Requests that are being answered.", registry=registry)
 
-    def watch(self, engine: Engine) -> None:
-        """Add the gauges of `engine`."""
+    def watch(self, engine: Engine, held: Room) -> None:
+        """Add the gauges of `engine`, and of the room for bodies."""
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "queue_items": ("Jobs without an answer.", lambda: sum(d.waiting for d in engine.devices)),
             "queue_cost_seconds": (
@@ -101,6 +99,7 @@ class Metrics:
                 "Age of the oldest job.",
                 lambda: max(d.oldest_sec for d in engine.devices),
             ),
+            "held_bytes": ("Bytes of bodies that are being answered.", lambda: held.used),
             "ready": ("Whether the server is ready.", lambda: engine.ready),
         }
         for name, (description, read) in gauges.items():

@@ -9,6 +9,7 @@ import time
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.admission import Room
 from service.errors import ApiError, ClientDisconnected
 from service.metrics import Metrics
 from service.settings import Settings, setting_name
@@ -137,11 +138,10 @@ class Deadline:
 class BodyLimit:
     """Counts the bytes of bodies as they arrive: of one request, and of all that are being answered."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, held: Room) -> None:
         self._app = app
         self._settings = settings
-        self._held = 0
-        metrics.held_bytes.set_function(lambda: self._held)
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -159,15 +159,15 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             size = len(message.get("body", b""))
+            self._check(received + size)
+            self._hold(size)
             received += size
-            self._held += size
-            self._check(received)
             return message
 
         try:
             await self._app(scope, counted, send)
         finally:
-            self._held -= received
+            self._held.give_back(received)
 
     def _check(self, size: int) -> None:
         settings = self._settings
@@ -179,11 +179,13 @@ class BodyLimit:
                 actual=size,
                 setting=setting_name("max_body_bytes"),
             )
-        if self._held > settings.max_held_bytes:
+
+    def _hold(self, size: int) -> None:
+        if not self._held.take(size):
             raise ApiError(
                 "overloaded",
                 "too many bytes of requests are being answered; try again",
-                limit=settings.max_held_bytes,
-                actual=self._held,
+                limit=self._held.capacity,
+                actual=self._held.used + size,
                 setting=setting_name("max_held_bytes"),
             )

@@ -8,12 +8,13 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import start_http_server
+from prometheus_client import CollectorRegistry, start_http_server
 
 from service.app import create_app
 from service.bundles import load_bundles
@@ -32,28 +33,15 @@ def serve(settings: Settings) -> None:
         RuntimeUnavailable: the device is not there.
         DeviceLost: a device died while it served; whoever waited was told.
     """
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    listener = _listen(settings.host, settings.port)
+    begin_process(settings)
+    listener = listen(settings.host, settings.port)
     bundles = load_bundles(settings)
     app = create_app(settings, bundles)
-    config = uvicorn.Config(
-        app,
-        log_level="debug" if settings.log_level == "debug" else "warning",
-        access_log=settings.log_level == "debug",
-        timeout_graceful_shutdown=settings.drain_seconds,
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-    )
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    greeting = _greeting([bundle.name for bundle in bundles], _url(listener))
-    with _admin(settings, app), suppress(KeyboardInterrupt):
-        DrainingServer(config, app, settings, greeting).run(sockets=[listener])
+    greet = partial(greeting, [bundle.name for bundle in bundles], listener)
+    with admin(settings, app.state.metrics.registry), suppress(KeyboardInterrupt):
+        DrainingServer(app, settings, greet).run(sockets=[listener])
     if app.state.lost.is_set():
         raise DeviceLost("the device stopped working, so the server ended; its log says why")
 
@@ -61,20 +49,31 @@ def serve(settings: Settings) -> None:
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: not ready, but serving on until balancers notice; then no admission, then the drain."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: Settings, greeting: str) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, settings: Settings, on_listening: Callable[[], None]) -> None:
+        debug = settings.log_level == "debug"
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="debug" if debug else "warning",
+                access_log=debug,
+                timeout_graceful_shutdown=settings.drain_seconds,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+            )
+        )
         self._app = app
         self._settings = settings
-        self._greeting = greeting
+        self._on_listening = on_listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to listen, and say so."""
+        """Start to listen."""
         await super().startup(sockets)
         # What is loaded by now stays: the collector need not look through it again and again while requests wait.
         gc.collect()
         gc.freeze()
         if self.started:
-            print(self._greeting, file=sys.stderr, flush=True)
+            self._on_listening()
 
     async def on_tick(self, counter: int) -> bool:
         """Looked at ten times a second: whether to end."""
@@ -90,10 +89,24 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def begin_process(settings: Settings) -> None:
+    """Log to stderr, and let threads take turns often."""
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A socket that takes connections; `shared`, several may have one port, and each gets a part of them.
+
+    Raises:
+        StartError: the address is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=family, backlog=2048, reuse_port=shared)
     except OSError:
         raise StartError(
             f"cannot listen on {host} port {port}: the port is taken or not yours; try --port"
@@ -106,13 +119,17 @@ def _url(listener: socket.socket) -> str:
 
 
 @contextmanager
-def _admin(settings: Settings, app: FastAPI) -> Iterator[None]:
-    """Serve /metrics on the admin port, where there is one."""
+def admin(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve /metrics on the admin port, where there is one.
+
+    Raises:
+        StartError: the port is taken.
+    """
     if settings.admin_port is None:
         yield
         return
     try:
-        server, _ = start_http_server(settings.admin_port, settings.host, app.state.metrics.registry)
+        server, _ = start_http_server(settings.admin_port, settings.host, registry)
     except OSError:
         raise StartError(
             f"cannot listen on admin port {settings.admin_port}: it is taken or not yours"
@@ -122,9 +139,13 @@ def _admin(settings: Settings, app: FastAPI) -> Iterator[None]:
         server.shutdown()
 
 
-def _greeting(models: Sequence[str], url: str) -> str:
+def greeting(models: Sequence[str], listener: socket.socket) -> None:
+    """What a server says once it takes connections."""
+    url = _url(listener)
     named = " and ".join(f"'{model}'" for model in models)
-    return (
+    print(
         f"Tessera serves {named} on {url} (documentation: {url}/docs)\n"
-        f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'"
+        f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",
+        file=sys.stderr,
+        flush=True,
     )

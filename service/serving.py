@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from service.admission import Admission, OwnRoom
+from service.admission import Admission, OwnRoom, Room
 from service.bundles import LoadedBundle
 from service.costs import Cost, Costs
 from service.device import Device
@@ -13,6 +14,7 @@ from service.fair_queue import BatchBounds
 from service.ready import ReadyClips
 from service.scheduler import BatchReport, Model, Scheduler
 from service.settings import Settings
+from tessera.devices import Device as Place
 from tessera.opener import ClipOpener
 from tessera.windows import Modality
 
@@ -45,21 +47,46 @@ class Served:
         return Cost(self.costs.micros(modality, "media", segments), size * segments)
 
 
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """Where admitted work is counted: bytes of all, microseconds of each device in the order of `places_of`."""
+
+    data: Room
+    micros: Sequence[Room]
+
+    @classmethod
+    def own(cls, settings: Settings, devices: int) -> Self:
+        """Those of this process."""
+        return cls(
+            OwnRoom(settings.max_queue_bytes), [OwnRoom(queue_micros(settings)) for _ in range(devices)]
+        )
+
+
+def queue_micros(settings: Settings) -> int:
+    """What may wait for a device."""
+    return round(settings.max_queue_seconds * 1e6)
+
+
+def places_of(bundles: Sequence[LoadedBundle]) -> list[Place]:
+    """The devices of `bundles`, each once."""
+    return list(dict.fromkeys(bundle.tokenizer.device for bundle in bundles))
+
+
 def serve_here(
     bundles: Sequence[LoadedBundle],
     settings: Settings,
+    rooms: Rooms,
     *,
-    costs: type[Costs],
+    costs: Callable[[str], Costs],
     on_batch: Callable[[BatchReport], None],
     on_lost: Callable[[], None],
 ) -> list[Served]:
-    """The models of `bundles`, with a scheduler in this process for each device."""
-    data = OwnRoom(settings.max_queue_bytes)
+    """The models of `bundles`, with a scheduler in this process for each device; `costs` makes those of a model."""
     bounds = BatchBounds(settings.max_batch_segments, round(settings.max_batch_seconds * 1e6))
     served = []
-    for device in dict.fromkeys(bundle.tokenizer.device for bundle in bundles):
+    for device, micros in zip(places_of(bundles), rooms.micros, strict=True):
         models = [
-            Model(bundle.name, bundle.tokenizer, bundle.weight, costs())
+            Model(bundle.name, bundle.tokenizer, bundle.weight, costs(bundle.name))
             for bundle in bundles
             if bundle.tokenizer.device == device
         ]
@@ -71,8 +98,7 @@ def serve_here(
             on_batch=on_batch,
             on_lost=on_lost,
         )
-        micros = OwnRoom(round(settings.max_queue_seconds * 1e6))
-        admission = Admission(micros, data, settings.max_request_segments)
+        admission = Admission(micros, rooms.data, settings.max_request_segments)
         served += [
             Served(m.name, m.tokenizer, scheduler, admission, m.costs, m.tokenizer.providers) for m in models
         ]

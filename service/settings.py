@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     decode_workers: int | None = Field(
         None, ge=1, le=256, description="Decoding threads; without, one per core."
     )
+    frontends: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes that speak HTTP and decode; with more than one, another one owns the device.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged; `debug` has every request."
     )
@@ -124,6 +130,14 @@ class Settings(BaseSettings):
         if self.max_held_bytes < self.max_body_bytes:
             raise ValueError(
                 f"contradict: {setting_name('max_held_bytes')} is below {setting_name('max_body_bytes')}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_front_end_can_decode(self) -> Self:
+        if self.max_open_media < self.frontends:
+            raise ValueError(
+                f"contradict: {setting_name('max_open_media')} is below {setting_name('frontends')}"
             )
         return self
 

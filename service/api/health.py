@@ -38,7 +38,7 @@ async def ready(request: Request) -> Response:
 @metrics_router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """The Prometheus exposition."""
-    return Response(engine_of(request).metrics.exposition(), headers={"content-type": CONTENT_TYPE})
+    return Response(await request.app.state.exposition(), headers={"content-type": CONTENT_TYPE})
 
 
 def _health(request: Request, good: bool, status: str, otherwise: str) -> Response:

@@ -59,14 +59,20 @@ def running_server(
     )
     assert process.stderr is not None
     try:
-        greeting = process.stderr.readline()
-        address = re.search(r"http://\S+?:\d+", greeting)
-        assert address, greeting + process.stderr.read()
-        yield RunningServer(address.group(), process)
+        yield RunningServer(address_of(process), process)
     finally:
         process.terminate()
         process.wait(300)
         process.stderr.close()
+
+
+def address_of(process: subprocess.Popen[str]) -> str:
+    """Where a server says it is, once it does."""
+    assert process.stderr is not None
+    greeting = process.stderr.readline()
+    address = re.search(r"http://\S+?:\d+", greeting)
+    assert address, greeting + process.stderr.read()
+    return address.group()
 
 
 @dataclass

@@ -101,6 +101,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("max_media_seconds", "inf", "TESSERA_MAX_MEDIA_SECONDS must be a finite number"),
         ("device", "tpu", "TESSERA_DEVICE must be 'cpu', 'cuda' or 'tensorrt'"),
         ("device", "cuda:x", "TESSERA_DEVICE must be 'cpu', 'cuda' or 'tensorrt'"),
+        ("frontends", "17", "TESSERA_MAX_OPEN_MEDIA is below TESSERA_FRONTENDS"),
         ("max_held_bytes", "5", "TESSERA_MAX_HELD_BYTES is below TESSERA_MAX_BODY_BYTES"),
     ],
 )

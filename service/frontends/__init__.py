@@ -1,0 +1,1 @@
+"""Several processes that speak HTTP, and one that owns the device."""
