@@ -1,8 +1,9 @@
 """The threads of a device, and how work reaches it and comes back.
 
-The event loop puts jobs into an inbox and never waits. One thread owns the device: it runs batch after batch, an idle
-device at once with whatever is there, a busy one collects. A second one stacks the next batch while the device is busy,
-if what waits fills one; less is left to grow.
+The event loop puts jobs into an inbox and never waits. A stream is a thread that runs batch after batch: an idle one at
+once with whatever is there, while it is busy work collects. A GPU has one stream. A processor has two, which share the
+threads of the graphs: where one waits for a core that HTTP has taken, the other goes on. One more thread stacks the
+next batch while all streams are busy, if what waits fills one; less is left to grow.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 
-import numpy as np
-
+from service.batches import SharedTime, StackedBatch, halves
 from service.costs import Costs
 from service.errors import ApiError
 from service.fair_queue import Batch, BatchBounds, FairQueue
@@ -52,23 +53,8 @@ class BatchReport:
     seconds: float
 
 
-@dataclass(slots=True)
-class _Stacked:
-    """A batch with its inputs in one piece each."""
-
-    batch: Batch
-    inputs: Arrays
-
-    @classmethod
-    def of(cls, batch: Batch) -> _Stacked:
-        parts = [part.inputs for part in batch.slices]
-        if len(parts) == 1:
-            return cls(batch, parts[0])
-        return cls(batch, {name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-
-
 class Scheduler:
-    """Batches blocks of equal key from concurrent jobs and runs them, one batch at a time, on one thread.
+    """Batches blocks of equal key from concurrent jobs and runs them, one batch at a time on each of `streams`.
 
     A failing batch is run again in halves until only the culprit fails. When a thread dies, every job that waits
     fails with `device_lost` and so does every later one: no job is left without an answer.
@@ -81,6 +67,7 @@ class Scheduler:
         *,
         stall_seconds: float,
         canary_seconds: float,
+        streams: int = 1,
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
@@ -91,30 +78,38 @@ class Scheduler:
         self._canary_seconds = canary_seconds
         self._on_batch = on_batch
         self._on_lost = on_lost
-        self._lock = (
-            threading.Lock()
-        )  # of the queue, of the batch that is ready, and of the one in the making
+        # Of the queue, of the batch that is ready, and of the one in the making.
+        self._lock = threading.Lock()
+        self._answers = threading.Lock()  # of jobs whose windows run in several streams
         self._queue = FairQueue({model.name: model.weight for model in models}, bounds)
-        self._ready: _Stacked | None = None
+        self._ready: StackedBatch | None = None
         self._stacking = False
         self._outbox: list[tuple[str, Job]] = []  # touched by the event loop only
         self._inbox: SimpleQueue[list[tuple[str, Job]] | object | None] = SimpleQueue()
         self._asked: SimpleQueue[bool] = SimpleQueue()
         self._closing = False
+        self._died = False
         self._lost = False
-        self._running_since: float | None = None
+        self._time = SharedTime()
+        self._warmed = threading.Event()
+        self._running: dict[int, float] = {}  # since when, by stream
         self._unanswered: dict[Job, None] = {}  # in order of submission; touched by the event loop only
         self._unanswered_micros = 0
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("device", self._own_device), ("stacking", self._stack_ahead))
-        ]
+        works = [(f"device-{stream}", partial(self._stream, stream)) for stream in range(streams)]
+        self._streams, (self._stacker,) = (
+            [
+                threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
+                for name, work in some
+            ]
+            for some in (works, [("stacking", self._stack_ahead)])
+        )
+        self._left = streams + 1  # threads that have not ended
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
         """Start the threads; to be called in the event loop that will submit."""
         self._loop = asyncio.get_running_loop()
-        for thread in self._threads:
+        for thread in (*self._streams, self._stacker):
             thread.start()
 
     def submit(
@@ -146,20 +141,27 @@ class Scheduler:
     def _send(self) -> None:
         jobs, self._outbox = self._outbox, []
         self._inbox.put(jobs)
-        if self._running_since is not None and self._unanswered_micros > self._bounds.micros:
+        if self._busy and self._unanswered_micros > self._bounds.micros:
             self._asked.put(True)
 
     async def close(self, timeout: float) -> None:
         """Run what was submitted and end the threads; a hung device is left behind after `timeout` seconds."""
         self._loop.call_soon(self._inbox.put, None)
-        await asyncio.to_thread(self._threads[0].join, timeout)
+        until = time.perf_counter() + timeout
+        for thread in self._streams:
+            await asyncio.to_thread(thread.join, max(0.0, until - time.perf_counter()))
 
     @property
     def alive(self) -> bool:
         """Whether the threads live and the device is not stuck in a batch."""
-        since = self._running_since
+        since = min(tuple(self._running.values()), default=None)
         stuck = since is not None and time.perf_counter() - since > self._stall_seconds
-        return self._threads[0].is_alive() and not self._lost and not stuck
+        return all(thread.is_alive() for thread in self._streams) and not self._lost and not stuck
+
+    @property
+    def _busy(self) -> bool:
+        """Whether every stream runs a batch."""
+        return len(self._running) == len(self._streams)
 
     @property
     def waiting(self) -> int:
@@ -184,16 +186,26 @@ class Scheduler:
             work()
         except BaseException:
             _log.critical("a thread of the device died", exc_info=True)
+            self._died = True
         finally:
+            # One that ends, ends the others.
+            self._warmed.set()
             self._asked.put(False)
-            self._post(self._bury)
+            self._inbox.put(None)
+            with self._lock:
+                self._left -= 1
+            if self._died or not self._left:
+                self._post(self._bury)
 
-    def _own_device(self) -> None:
-        for model in self._models.values():
-            self._warm_up(model)
-        self.warm = True
-        while stacked := self._next():
-            self._execute(stacked)
+    def _stream(self, number: int) -> None:
+        if number == 0:
+            for model in self._models.values():
+                self._warm_up(model)
+            self.warm = True
+            self._warmed.set()
+        self._warmed.wait()
+        while stacked := self._next(number):
+            self._execute(number, stacked)
 
     def _warm_up(self, model: Model) -> None:
         """Twice: what the first run takes says little of the others."""
@@ -205,7 +217,7 @@ class Scheduler:
                 model.tokenizer.run_batch(modality, stage, batch)
             model.costs.observe(modality, stage, length, time.perf_counter() - started)
 
-    def _next(self) -> _Stacked | None:
+    def _next(self, stream: int) -> StackedBatch | None:
         """What runs next; waits while there is nothing, and tries the device now and then; None at the end."""
         while True:
             with self._lock:
@@ -213,16 +225,20 @@ class Scheduler:
                 stacked, self._ready = self._ready, None
                 batch = None if stacked or self._stacking else self._take()
                 over = self._closing and not self._stacking and not self._queue
+                more = bool(self._queue)
+            if (stacked or batch) and more and len(self._running) < len(self._streams) - 1:
+                self._inbox.put(_WAKE)  # another stream is idle
             if stacked:
                 return stacked
             if batch:
-                return _Stacked.of(batch)
+                return StackedBatch.of(batch)
             if over:
                 return None
             try:
-                self._take_in(self._inbox.get(timeout=self._canary_seconds))
+                # One of them tries the device, when it had nothing to do for long.
+                self._take_in(self._inbox.get(timeout=self._canary_seconds if stream == 0 else None))
             except Empty:
-                self._canary()
+                self._canary(stream)
 
     def _collect(self) -> None:
         """Move the inbox into the queue."""
@@ -248,14 +264,13 @@ class Scheduler:
         while self._is_asked():
             with self._lock:
                 # What is taken from the inbox of an idle owner, it would wait for in vain; a busy one looks again.
-                busy = self._running_since is not None
-                if busy:
+                if busy := self._busy:
                     self._collect()
                 wanted = busy and self._ready is None and self._queue.fills_a_batch
                 batch = self._take() if wanted else None
                 self._stacking = batch is not None
             if batch:
-                stacked = _Stacked.of(batch)
+                stacked = StackedBatch.of(batch)
                 with self._lock:
                     self._ready, self._stacking = stacked, False
             # Also without a batch: the owner may wait for what was collected here.
@@ -269,35 +284,36 @@ class Scheduler:
                 asked = self._asked.get_nowait()
         return asked
 
-    def _canary(self) -> None:
+    def _canary(self, stream: int) -> None:
         """A small batch of each model through its graphs: a device that is broken shows before a client does."""
         for model in self._models.values():
             for modality, stage, batch in model.tokenizer.idle_batches():
-                with self._busy():
+                with self._running_in(stream):
                     model.tokenizer.run_batch(modality, stage, batch)
 
     @contextlib.contextmanager
-    def _busy(self) -> Iterator[None]:
-        self._running_since = time.perf_counter()
+    def _running_in(self, stream: int) -> Iterator[None]:
+        self._running[stream] = time.perf_counter()
         try:
             yield
         finally:
-            self._running_since = None
+            del self._running[stream]
 
-    def _execute(self, stacked: _Stacked) -> None:
+    def _execute(self, stream: int, stacked: StackedBatch) -> None:
         batch, model = stacked.batch, self._models[stacked.batch.model]
-        started = time.perf_counter()
+        begun = self._time.begin(time.perf_counter())
         try:
-            with self._busy():
-                if self._queue.fills_a_batch:
+            with self._running_in(stream):
+                if self._busy and self._queue.fills_a_batch:
                     self._asked.put(True)
                 outputs = model.tokenizer.run_batch(
                     batch.modality, batch.stage, stacked.inputs, full=batch.full
                 )
         except Exception as error:
-            self._divide(batch, error)
+            self._time.end(time.perf_counter(), begun)
+            self._divide(stream, batch, error)
             return
-        seconds = time.perf_counter() - started
+        seconds = self._time.end(time.perf_counter(), begun)
         model.costs.observe(batch.modality, batch.stage, batch.segments, seconds)
         self._scatter(batch, outputs, seconds)
         self._on_batch(
@@ -306,27 +322,28 @@ class Scheduler:
             )
         )
 
-    def _divide(self, batch: Batch, error: Exception) -> None:
-        if batch.windows == 1:
-            (culprit,) = batch.slices
-            culprit.fail(error)
-            self._settle([culprit.job])
+    def _divide(self, stream: int, batch: Batch, error: Exception) -> None:
+        if batch.windows > 1:
+            for half in halves(batch):
+                self._execute(stream, StackedBatch.of(half))
             return
-        for half in _halves(batch):
-            self._execute(_Stacked.of(half))
+        (culprit,) = batch.slices
+        with self._answers:
+            culprit.fail(error)
+            over = not culprit.job.left
+        if over:
+            self._post(_deliver, [culprit.job])
 
     def _scatter(self, batch: Batch, outputs: Arrays, seconds: float) -> None:
         first = 0
-        for part in batch.slices:
-            part.answer(outputs, first)
-            first += part.count
         jobs = list({part.job: None for part in batch.slices})
-        for job in jobs:
-            job.infer_sec += seconds
-        self._settle(jobs)
-
-    def _settle(self, jobs: list[Job]) -> None:
-        complete = [job for job in jobs if not job.left]
+        with self._answers:
+            for part in batch.slices:
+                part.answer(outputs, first)
+                first += part.count
+            for job in jobs:
+                job.infer_sec += seconds
+            complete = [job for job in jobs if not job.left]
         if complete:
             self._post(_deliver, complete)
 
@@ -337,29 +354,13 @@ class Scheduler:
 
     def _bury(self) -> None:
         """On the event loop, where `submit` runs too: so no job can slip in behind the owner's back."""
-        unexpected = not (self._lost or self._closing)
+        newly_dead = self._died and not self._lost
         self._lost = True
         for job in list(self._unanswered):
             if not job.future.done():
                 job.future.set_exception(_device_lost())
-        if unexpected:
+        if newly_dead:
             self._on_lost()
-
-
-def _halves(batch: Batch) -> list[Batch]:
-    """The same windows as two batches."""
-    left, right = Batch(batch.model, batch.key), Batch(batch.model, batch.key)
-    room = batch.windows // 2
-    for part in batch.slices:
-        if part.count <= room:
-            left.add(part)
-            room -= part.count
-            continue
-        if room:
-            left.add(part.split(room))
-            room = 0
-        right.add(part)
-    return [left, right]
 
 
 def _deliver(jobs: list[Job]) -> None:

@@ -14,6 +14,7 @@ from service.fair_queue import BatchBounds
 from service.ready import ReadyClips
 from service.scheduler import BatchReport, Model, Scheduler
 from service.settings import Settings
+from tessera.cores import available_cores
 from tessera.devices import Device as Place
 from tessera.opener import ClipOpener
 from tessera.windows import Modality
@@ -95,6 +96,7 @@ def serve_here(
             bounds,
             stall_seconds=settings.stall_seconds,
             canary_seconds=settings.canary_seconds,
+            streams=settings.streams or (1 if device.is_gpu else min(2, available_cores())),
             on_batch=on_batch,
             on_lost=on_lost,
         )

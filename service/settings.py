@@ -74,6 +74,12 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="What one run of a graph takes, at most, by what it took before.",
     )
+    streams: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Batches that run at once on a device; without, two on a processor, one on a GPU.",
+    )
     canary_seconds: float = Field(
         30,
         gt=0,

@@ -111,7 +111,7 @@ async def busy(scheduler: Scheduler, graphs: Graphs) -> asyncio.Future[Answer]:
     """Keep the device of `graphs` at a batch until its gate is opened."""
     graphs.gate.clear()
     first = scheduler.submit(graphs.name, [block(1, 1)])
-    while not scheduler._running_since:
+    while not scheduler._running:
         await asyncio.sleep(0.001)
     return first
 
@@ -310,7 +310,7 @@ def test_a_dead_device_fails_every_job_once_and_is_not_alive(caplog: pytest.LogC
             assert not scheduler.alive
             with pytest.raises(ApiError, match="device"):
                 scheduler.submit("one", [block(1, 2)])
-            for thread in scheduler._threads:
+            for thread in (*scheduler._streams, scheduler._stacker):
                 thread.join(60)
                 assert not thread.is_alive()
 
@@ -325,7 +325,7 @@ def test_an_end_that_was_asked_for_is_no_loss() -> None:
     async def scenario() -> None:
         async with running(Graphs(), on_lost=lambda: lost.append(True)) as scheduler:
             pass
-        for thread in scheduler._threads:
+        for thread in (*scheduler._streams, scheduler._stacker):
             await asyncio.to_thread(thread.join, 60)
         await asyncio.sleep(0)
 
