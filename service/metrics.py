@@ -19,7 +19,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.errors import ApiError
 from service.scheduler import BatchReport
-from service.trace import Timings
+from service.tally import Tally
 from tessera.codes import Codes
 from tessera.windows import MODALITIES
 
@@ -52,25 +52,20 @@ class Metrics:
         self._requests = Counter(
             "tessera_requests", "Answered requests.", ["route", "code"], registry=registry
         )
-        self._duration = Histogram(
-            "tessera_request_duration_seconds",
-            "Time to answer.",
-            ["route"],
-            buckets=_SECONDS,
-            registry=registry,
+        self._duration = Tally(
+            "tessera_request_duration_seconds", "Time to answer.", "route", _SECONDS, registry
         )
         self._items = Counter("tessera_items", "Tokenised inputs.", ["model", "modality"], registry=registry)
         self._failures = Counter(
             "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry=registry
         )
-        self._stages = Histogram(
+        self._stages = Tally(
             "tessera_stage_duration_seconds",
             "Time of a request in a stage, summed over its inputs.",
-            ["stage"],
-            buckets=_SECONDS,
-            registry=registry,
+            "stage",
+            _SECONDS,
+            registry,
         )
-        self._stage = {stage: self._stages.labels(stage) for stage in Timings().stages()}
         self._executions = Counter("tessera_executions", "Runs of the graphs.", ["model"], registry=registry)
         self._batch_windows = Histogram(
             "tessera_batch_items", "Windows in a run.", buckets=_COUNTS, registry=registry
@@ -84,7 +79,10 @@ class Metrics:
         self._device = Counter(
             "tessera_device_busy_seconds", "Time in the graphs.", ["model"], registry=registry
         )
-        self.inflight = Gauge("tessera_inflight", "Requests that are being answered.", registry=registry)
+        self.inflight = 0
+        Gauge("tessera_inflight", "Requests that are being answered.", registry=registry).set_function(
+            lambda: self.inflight
+        )
 
     def watch(self, engine: Engine, held: Room) -> None:
         """Add the gauges of `engine`, and of the room for bodies."""
@@ -123,7 +121,7 @@ class Metrics:
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
+        self._duration.observe(route, seconds)
 
     def items(self, model: str, outcomes: Sequence[Codes | ApiError]) -> None:
         """Count the inputs of one request."""
@@ -144,7 +142,7 @@ class Metrics:
     def stages(self, seconds: Mapping[str, float]) -> None:
         """Observe the stages of one request."""
         for stage, spent in seconds.items():
-            self._stage[stage].observe(spent)
+            self._stages.observe(stage, spent)
 
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""

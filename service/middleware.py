@@ -41,18 +41,19 @@ class RequestContext:
             return
         trace = Trace.begin(scope)
         answer = _Answer(send, trace)
-        with self._metrics.inflight.track_inprogress():
-            try:
-                await self._app(scope, receive, answer.send)
-            except ClientDisconnected:
-                answer.status = _DISCONNECTED
-            except Exception as error:
-                if not isinstance(error, ApiError):
-                    _log.exception("request %s failed", trace.request_id)
-                    error = ApiError.internal()
-                await answer.fail(error)
-            finally:
-                self._metrics.request(_route(scope), answer.status, trace.elapsed)
+        self._metrics.inflight += 1
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnected:
+            answer.status = _DISCONNECTED
+        except Exception as error:
+            if not isinstance(error, ApiError):
+                _log.exception("request %s failed", trace.request_id)
+                error = ApiError.internal()
+            await answer.fail(error)
+        finally:
+            self._metrics.inflight -= 1
+            self._metrics.request(_route(scope), answer.status, trace.elapsed)
 
 
 class _Answer:

@@ -29,17 +29,20 @@ class ClipOpener:
     def __init__(self, bundle: Bundle, limits: Limits | None = None) -> None:
         self.bundle = bundle
         self.limits = limits or Limits()
+        self.modalities = bundle.manifest.modalities
+        """The modalities this bundle reads."""
+        self._feature_shapes = {
+            modality: tuple(
+                int(size) for size in bundle.manifest.graphs[f"{modality}.codes"].inputs[0].shape[2:]
+            )
+            for modality in self.modalities
+        }
         self._words = bundle_words(bundle) if self.manifest.text else None
 
     @property
     def manifest(self) -> Manifest:
         """What the bundle says of itself."""
         return self.bundle.manifest
-
-    @property
-    def modalities(self) -> tuple[Modality, ...]:
-        """The modalities this bundle reads."""
-        return self.manifest.modalities
 
     def detokenize(self, codes: NDArray[np.int64]) -> NDArray[np.float32]:
         """The embeddings [N, Q] of `codes` [N, L]; rows of the levels of a residual quantiser add up.
@@ -152,8 +155,7 @@ class ClipOpener:
     def feature_shape(self, modality: Modality) -> tuple[int, ...]:
         """Shape of the features of one segment."""
         self._require(modality)
-        spec = self.bundle.manifest.graphs[f"{modality}.codes"].inputs[0]
-        return tuple(int(size) for size in spec.shape[2:])
+        return self._feature_shapes[modality]
 
     def assemble(self, clip: Clip, results: Sequence[WindowCodes]) -> Codes:
         """The answers for the windows of `clip`, which was read to its end: an `Encoding`, if they have all of it."""

@@ -66,11 +66,17 @@ def content_type(request: Request) -> str:
 
 
 async def read_body(request: Request) -> bytes:
-    """The whole body; its size is bounded on the way in."""
-    try:
-        return await request.body()
-    except ClientDisconnect:
-        raise ClientDisconnected from None
+    """The whole body; its size is bounded on the way in.
+
+    Raises:
+        ClientDisconnected: it will never be whole.
+    """
+    parts = []
+    while (message := await request.receive())["type"] != "http.disconnect":
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+    raise ClientDisconnected
 
 
 async def read_json(request: Request) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from service.errors import ClientDisconnected
 
 Result = TypeVar("Result")
 
-_SOON = 0.005
-"""Seconds: whoever is answered within them is not watched, which costs more than so little work."""
+_SOON = 0.05
+"""Seconds: whoever is answered within them is not watched, which costs more than the work that would be saved."""
 
 
 async def unless_disconnected(request: Request, work: Awaitable[Result]) -> Result:

@@ -10,7 +10,7 @@ def counted(requests: int, route: str = "/tokenize") -> bytes:
     metrics = Metrics()
     for _ in range(requests):
         metrics.request(route, 200, 0.02)
-    metrics.inflight.inc(requests)
+    metrics.inflight += requests
     return metrics.exposition()
 
 
