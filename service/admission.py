@@ -57,8 +57,10 @@ class Admission:
     in memory never take more than there is.
     """
 
-    def __init__(self, micros: Room, data: Room, max_request_segments: int) -> None:
+    def __init__(self, micros: Room, data: Room, max_request_segments: int, batch_micros: int = 0) -> None:
+        """`batch_micros`: what a batch takes of the device at the most, with those that run beside it."""
         self.micros = micros
+        self._batch_micros = batch_micros
         self.bytes = data
         self.max_request_segments = max_request_segments
         self.closed = False
@@ -73,11 +75,16 @@ class Admission:
         if self.closed:
             raise ApiError("shutting_down", "the server is shutting down; send this to another replica")
         self._require_fit(cost)
-        if self.micros.used > seconds * 1e6:
+        if self.micros.used and self._micros_to_answer(cost) > seconds * 1e6:
             raise self._overloaded("the queue is longer than the time of this request", cost.micros, seconds)
         if not self.take(cost):
             raise self._overloaded("the queue is full; try again", cost.micros, self.micros.capacity / 1e6)
         return Lease(self, cost)
+
+    def _micros_to_answer(self, cost: Cost) -> int:
+        """How long a busy device takes to come to `cost` and through it, in a batch that younger work fills up."""
+        ahead = self.micros.used
+        return ahead + cost.micros + min(2 * ahead, self._batch_micros)
 
     def _require_fit(self, cost: Cost) -> None:
         if cost.micros > self.micros.capacity:

@@ -7,6 +7,7 @@ slice can, within their share. So nothing starves.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -18,10 +19,19 @@ LANE_WEIGHTS: dict[Lane, float] = {"interactive": 8.0, "bulk": 1.0}
 
 @dataclass(frozen=True, slots=True)
 class BatchBounds:
-    """No batch has more segments or costs more, unless a single window does."""
+    """No batch has more segments or costs more, unless a single window does.
+
+    Of `streams` batches that run beside each other, each takes so many times its cost.
+    """
 
     segments: int
     micros: int
+    streams: int = 1
+
+    @property
+    def seconds(self) -> float:
+        """What a batch takes at the most."""
+        return self.micros * self.streams / 1e6
 
 
 @dataclass(slots=True)
@@ -34,10 +44,12 @@ class Batch:
     windows: int = 0
     segments: int = 0
     micros: int = 0
+    deadline: float = math.inf
 
     def add(self, part: Slice) -> None:
         """Take `part` along."""
         self.slices.append(part)
+        self.deadline = min(self.deadline, part.job.deadline or math.inf)
         self.windows += part.count
         self.segments += part.count * part.job.blocks[part.block].segments
         self.micros += part.micros
@@ -115,7 +127,8 @@ class FairQueue:
     def next_batch(self, now: float) -> tuple[Batch | None, list[Job]]:
         """The slices that run next, None when nobody waits; and jobs that were dropped, because time is up.
 
-        Jobs that nobody waits for any more are dropped without a word.
+        Jobs that nobody waits for any more are dropped without a word. While others wait, so are those that cannot be
+        answered in time; and a batch grows no further than what is in it can wait.
         """
         late: dict[Job, None] = {}
         for flow in self._flows.values():
@@ -143,7 +156,7 @@ class FairQueue:
 
     def _fill(self, batch: Batch, flow: _Flow, now: float, late: dict[Job, None]) -> None:
         line = flow.lines[batch.key]
-        while line and (count := self._fitting(batch, line[0])):
+        while line and (count := self._fitting(batch, line[0], now)):
             taken = line.popleft() if count >= line[0].count else line[0].split(count)
             batch.add(taken)
             flow.served += self._leave(taken) / flow.weight
@@ -152,22 +165,32 @@ class FairQueue:
 
     def _drop(self, line: deque[Slice], now: float, late: dict[Job, None]) -> None:
         """Drop the first slices of `line` whose answer nobody waits for, or comes too late."""
-        while line and (line[0].job.future.done() or line[0].job.expired(now)):
+        while line and (line[0].job.future.done() or self._is_late(line[0], now)):
             part = line.popleft()
             if not part.job.future.done():
                 late[part.job] = None
             self._leave(part)
 
+    def _is_late(self, part: Slice, now: float) -> bool:
+        """Whether its time is over; or will be before a batch of it ends, and others wait who can be answered."""
+        least = part.job.window_micros[part.block] * self._bounds.streams / 1e6
+        return part.job.expired(now) or (self.micros > part.micros and part.job.expired(now + least))
+
     def _leave(self, part: Slice) -> int:
         self.micros -= part.micros
         return part.micros
 
-    def _fitting(self, batch: Batch, part: Slice) -> int:
+    def _fitting(self, batch: Batch, part: Slice, now: float) -> int:
         """How many of its windows the batch still takes; the first window always."""
         segments = part.job.blocks[part.block].segments
         micros = part.job.window_micros[part.block]
-        room = min(
-            (self._bounds.segments - batch.segments) // segments,
-            (self._bounds.micros - batch.micros) // micros,
+        most = min(
+            self._bounds.micros, self._micros_until(min(batch.deadline, part.job.deadline or math.inf), now)
         )
+        room = min((self._bounds.segments - batch.segments) // segments, (most - batch.micros) // micros)
         return max(room, 0 if batch.slices else 1)
+
+    def _micros_until(self, deadline: float, now: float) -> int:
+        """What a batch may cost that has to end by then."""
+        seconds = min(deadline - now, self._bounds.seconds)
+        return max(0, int(seconds / self._bounds.streams * 1e6))

@@ -54,7 +54,7 @@ class BatchReport:
 
 
 class Scheduler:
-    """Batches blocks of equal key from concurrent jobs and runs them, one batch at a time on each of `streams`.
+    """Batches blocks of equal key from concurrent jobs and runs them, one batch at a time on each stream.
 
     A failing batch is run again in halves until only the culprit fails. When a thread dies, every job that waits
     fails with `device_lost` and so does every later one: no job is left without an answer.
@@ -67,7 +67,6 @@ class Scheduler:
         *,
         stall_seconds: float,
         canary_seconds: float,
-        streams: int = 1,
         on_batch: Callable[[BatchReport], None] = lambda report: None,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
@@ -95,7 +94,7 @@ class Scheduler:
         self._running: dict[int, float] = {}  # since when, by stream
         self._unanswered: dict[Job, None] = {}  # in order of submission; touched by the event loop only
         self._unanswered_micros = 0
-        works = [(f"device-{stream}", partial(self._stream, stream)) for stream in range(streams)]
+        works = [(f"device-{stream}", partial(self._stream, stream)) for stream in range(bounds.streams)]
         self._streams, (self._stacker,) = (
             [
                 threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
@@ -103,7 +102,7 @@ class Scheduler:
             ]
             for some in (works, [("stacking", self._stack_ahead)])
         )
-        self._left = streams + 1  # threads that have not ended
+        self._left = bounds.streams + 1  # threads that have not ended
         self._loop: asyncio.AbstractEventLoop
 
     def start(self) -> None:
@@ -254,8 +253,9 @@ class Scheduler:
                 for model, job in item:
                     self._queue.push(model, job)
 
-    def _take(self) -> Batch | None:
-        batch, late = self._queue.next_batch(time.perf_counter())
+    def _take(self, in_seconds: float = 0.0) -> Batch | None:
+        """The next batch, which begins in so many seconds."""
+        batch, late = self._queue.next_batch(time.perf_counter() + in_seconds)
         if late:
             self._post(_expire, late)
         return batch
@@ -267,7 +267,7 @@ class Scheduler:
                 if busy := self._busy:
                     self._collect()
                 wanted = busy and self._ready is None and self._queue.fills_a_batch
-                batch = self._take() if wanted else None
+                batch = self._take(self._bounds.seconds / 2) if wanted else None
                 self._stacking = batch is not None
             if batch:
                 stacked = StackedBatch.of(batch)

@@ -68,6 +68,18 @@ def queue_micros(settings: Settings) -> int:
     return round(settings.max_queue_seconds * 1e6)
 
 
+def batch_bounds(settings: Settings, device: Place) -> BatchBounds:
+    """Of batches that run on `device`."""
+    streams = settings.streams or (1 if device.is_gpu else min(2, available_cores()))
+    return BatchBounds(settings.max_batch_segments, round(settings.max_batch_seconds * 1e6), streams)
+
+
+def admission_of(settings: Settings, device: Place, micros: Room, data: Room) -> Admission:
+    """That of a device, in rooms that others may share."""
+    most = batch_bounds(settings, device)
+    return Admission(micros, data, settings.max_request_segments, most.micros * most.streams)
+
+
 def places_of(bundles: Sequence[LoadedBundle]) -> list[Place]:
     """The devices of `bundles`, each once."""
     return list(dict.fromkeys(bundle.tokenizer.device for bundle in bundles))
@@ -83,7 +95,6 @@ def serve_here(
     on_lost: Callable[[], None],
 ) -> list[Served]:
     """The models of `bundles`, with a scheduler in this process for each device; `costs` makes those of a model."""
-    bounds = BatchBounds(settings.max_batch_segments, round(settings.max_batch_seconds * 1e6))
     served = []
     for device, micros in zip(places_of(bundles), rooms.micros, strict=True):
         models = [
@@ -93,14 +104,13 @@ def serve_here(
         ]
         scheduler = Scheduler(
             models,
-            bounds,
+            batch_bounds(settings, device),
             stall_seconds=settings.stall_seconds,
             canary_seconds=settings.canary_seconds,
-            streams=settings.streams or (1 if device.is_gpu else min(2, available_cores())),
             on_batch=on_batch,
             on_lost=on_lost,
         )
-        admission = Admission(micros, rooms.data, settings.max_request_segments)
+        admission = admission_of(settings, device, micros, rooms.data)
         served += [
             Served(m.name, m.tokenizer, scheduler, admission, m.costs, m.tokenizer.providers) for m in models
         ]

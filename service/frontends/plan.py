@@ -24,10 +24,11 @@ class PlannedModel(BaseModel):
 
 
 class Plan(BaseModel):
-    """Plain data, as JSON."""
+    """Plain data, as JSON; `places` are the names of the devices."""
 
     settings: dict[str, Any]
     models: list[PlannedModel]
+    places: list[str]
 
     @classmethod
     def of(cls, settings: Settings, bundles: Sequence[LoadedBundle]) -> Self:
@@ -43,12 +44,12 @@ class Plan(BaseModel):
             )
             for bundle in bundles
         ]
-        return cls(settings=settings.model_dump(mode="json"), models=models)
+        return cls(settings=settings.model_dump(mode="json"), models=models, places=list(map(str, places)))
 
     @property
     def devices(self) -> int:
         """How many there are."""
-        return 1 + max(model.device for model in self.models)
+        return len(self.places)
 
     def shape(self, settings: Settings) -> BoardShape:
         """That of the board."""

@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from service.admission import Admission
 from service.app import assembled
 from service.engine import Engine
 from service.errors import DeviceLost, StartError
@@ -18,9 +17,10 @@ from service.frontends.plan import Plan, PlannedModel
 from service.frontends.remote import OwnerLink, RemoteDevice
 from service.metrics import Metrics
 from service.server import DrainingServer, begin_process
-from service.serving import Served
+from service.serving import Served, admission_of
 from service.settings import Settings
 from tessera.bundle import Bundle
+from tessera.devices import Device as Place
 from tessera.errors import TesseraError
 from tessera.opener import ClipOpener
 
@@ -84,7 +84,10 @@ def _served(
     numbers = {model.name: number for number, model in enumerate(plan.models)}
     devices = [RemoteDevice(link, board, n, numbers, settings.stall_seconds) for n in range(plan.devices)]
     rooms = board.rooms
-    admissions = [Admission(micros, rooms.data, settings.max_request_segments) for micros in rooms.micros]
+    admissions = [
+        admission_of(settings, Place.parse(place), micros, rooms.data)
+        for place, micros in zip(plan.places, rooms.micros, strict=True)
+    ]
     return [
         Served(
             model.name,

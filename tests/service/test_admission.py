@@ -21,7 +21,7 @@ STEPS = st.lists(
 
 
 def admission_of() -> Admission:
-    return Admission(OwnRoom(MICROS), OwnRoom(BYTES), max_request_segments=100)
+    return Admission(OwnRoom(MICROS), OwnRoom(BYTES), max_request_segments=100, batch_micros=2_000_000)
 
 
 def used(admission: Admission) -> Cost:
@@ -103,7 +103,9 @@ def test_a_queue_longer_than_the_time_of_a_request_is_a_refusal_at_once() -> Non
         assert error.code == "overloaded"
         assert error.spec.retryable
         assert error.retry_after == 3
-        with admission.admit(Cost(1, 1), seconds=6.0):
+        # Twice as much as is ahead may join the batches in between.
+        assert refusal(admission, Cost(1, 1), seconds=8.0).code == "overloaded"
+        with admission.admit(Cost(1, 1), seconds=8.000002):
             pass
     with admission.admit(Cost(1, 1), seconds=0.001):
         pass

@@ -329,3 +329,39 @@ def test_what_waits_fills_a_batch_by_its_cost(loop: asyncio.AbstractEventLoop) -
     assert not queue.fills_a_batch
     queue.push("second", Order(0, "second", "bulk", [(1, 1)], 1).job(loop))
     assert queue.fills_a_batch
+
+
+def test_a_batch_grows_no_further_than_what_is_in_it_can_wait(loop: asyncio.AbstractEventLoop) -> None:
+    queue = FairQueue(WEIGHTS, BatchBounds(segments=100, micros=1_000_000, streams=2))
+    hurried = job(loop, [block(1, 0)], micros=100_000, deadline=1.0)
+    patient = [job(loop, [block(1, value)], micros=100_000) for value in range(9)]
+    for each in (hurried, *patient):
+        queue.push("first", each)
+    sizes = []
+    while queue:
+        batch, late = queue.next_batch(now=0.0)
+        assert batch is not None
+        assert not late
+        sizes.append(batch.windows)
+    # Beside another batch each window takes 0.2 seconds: five of them are done when the first has to be.
+    assert sizes == [5, 5]
+
+
+def test_what_cannot_be_in_time_makes_room_for_others_and_is_tried_alone(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    queue = FairQueue(WEIGHTS, BatchBounds(segments=100, micros=1_000_000))
+    hopeless = [job(loop, [block(1, 0)], micros=100_000, deadline=0.05) for _ in range(2)]
+    other = job(loop, [block(1, 1)], micros=100_000, deadline=9.0)
+    for each in (hopeless[0], other):
+        queue.push("first", each)
+    batch, late = queue.next_batch(now=0.0)
+    assert late == [hopeless[0]]
+    assert batch is not None
+    assert [part.job for part in batch.slices] == [other]
+    queue.push("first", hopeless[1])
+    batch, late = queue.next_batch(now=0.0)
+    assert not late
+    assert batch is not None
+    assert [part.job for part in batch.slices] == [hopeless[1]]
+    assert not queue
