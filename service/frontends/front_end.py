@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import Process
 from dataclasses import dataclass
 from typing import Self
 
@@ -25,21 +26,21 @@ class FrontEnd:
     ) -> Self:
         """Start it. It has a process group of its own: Ctrl-C reaches the owner alone, which drains all."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        # The plan lies in memory, not in a pipe: who writes into a pipe cares whether the reader lives.
+        with theirs, os.fdopen(os.memfd_create("plan"), "w+b") as planned:
+            planned.write(plan)
+            planned.seek(0)
             passed = (listener.fileno(), theirs.fileno(), board)
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "service.frontends.process",
                 *map(str, (number, *passed)),
-                stdin=PIPE,
+                stdin=planned,
                 pass_fds=passed,
                 start_new_session=True,
             )
         await asyncio.get_running_loop().create_unix_connection(lambda: jobs.protocol, sock=ours)
-        assert process.stdin is not None, "it has a pipe. This is a bug."
-        process.stdin.write(plan)
-        process.stdin.close()
         return cls(process, jobs)
 
     async def stopped(self, seconds: float | None) -> None:
