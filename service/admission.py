@@ -97,10 +97,9 @@ class Admission:
 
     def _overloaded(self, message: str, more: int, limit: float) -> ApiError:
         waiting = (self.micros.used + more) / 1e6
-        error = _refusal("overloaded", message, limit, waiting, "max_queue_seconds")
         # Half of what waits will be done by then.
-        error.retry_after = max(1, math.ceil(self.micros.used / 2e6))
-        return error
+        retry_after = max(1, math.ceil(self.micros.used / 2e6))
+        return _refusal("overloaded", message, limit, waiting, "max_queue_seconds", retry_after)
 
     def take(self, cost: Cost) -> bool:
         """Take room for `cost`, if there is some."""
@@ -118,8 +117,11 @@ class Admission:
         return not (self.closed or full)
 
 
-def _refusal(code: ErrorCode, message: str, limit: float, actual: float, setting: str) -> ApiError:
-    return ApiError(code, message, limit=limit, actual=actual, setting=setting_name(setting))
+def _refusal(
+    code: ErrorCode, message: str, limit: float, actual: float, setting: str, retry_after: int | None = None
+) -> ApiError:
+    name = setting_name(setting)
+    return ApiError(code, message, limit=limit, actual=actual, setting=name, retry_after=retry_after)
 
 
 class Lease:

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.types import Receive, Scope, Send
 
 from service.admission import OwnRoom, Room
 from service.api import embeddings, health, models, tokenize
@@ -23,9 +24,25 @@ from service.serving import Rooms, places_of, serve_here
 from service.settings import Settings
 
 
+class Application:
+    """An ASGI application. What surrounds every request is around the framework: the busiest routes do without it."""
+
+    def __init__(self, api: FastAPI, settings: Settings, metrics: Metrics, held: Room) -> None:
+        self.api = api
+        self.state = api.state
+        direct = DirectRoutes(api, [*tokenize.router.routes, *embeddings.router.routes])
+        limited = BodyLimit(direct, settings, held)
+        self._app = RequestContext(Deadline(limited, settings, metrics), metrics)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI's."""
+        scope["app"] = self
+        await self._app(scope, receive, send)
+
+
 def create_app(
     settings: Settings, bundles: Sequence[LoadedBundle] | None = None, *, costs: type[Costs] = Costs
-) -> FastAPI:
+) -> Application:
     """The server of some bundles, as an ASGI application.
 
     Without `bundles` those of `settings` are loaded when the application starts. The engine is at `app.state.engine`
@@ -63,16 +80,16 @@ def assembled(
     held: Room,
     run_engine: Callable[[asyncio.Event], AbstractAsyncContextManager[Engine]],
     exposition: Callable[[], Awaitable[bytes]],
-) -> FastAPI:
+) -> Application:
     """The application around an engine that runs as long as it does, and sets the event when its device is lost."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.lost = asyncio.Event()
-        async with run_engine(app.state.lost) as app.state.engine:
+    async def lifespan(api: FastAPI) -> AsyncIterator[None]:
+        api.state.lost = asyncio.Event()
+        async with run_engine(api.state.lost) as api.state.engine:
             yield
 
-    app = FastAPIOffline(
+    api = FastAPIOffline(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
@@ -81,16 +98,12 @@ def assembled(
         description="Audio, video and text as one shared alphabet of discrete codes.",
         lifespan=lifespan,
     )
-    app.state.metrics = metrics
-    app.state.exposition = exposition
-    app.add_middleware(DirectRoutes, routes=tokenize.router.routes)
-    app.add_middleware(BodyLimit, settings=settings, held=held)
-    app.add_middleware(Deadline, settings=settings, metrics=metrics)
-    app.add_middleware(RequestContext, metrics=metrics)
-    add_error_handlers(app)
+    api.state.metrics = metrics
+    api.state.exposition = exposition
+    add_error_handlers(api)
     for router in (tokenize.router, embeddings.router, models.router, health.router):
-        app.include_router(router)
+        api.include_router(router)
     if settings.admin_port is None:
-        app.include_router(health.metrics_router)
-    app.openapi = lambda: document_of(app)  # type: ignore[method-assign]
-    return app
+        api.include_router(health.metrics_router)
+    api.openapi = lambda: document_of(api)  # type: ignore[method-assign]
+    return Application(api, settings, metrics, held)

@@ -130,24 +130,23 @@ class Engine:
             ApiError: the request is not admitted, or has too many segments.
         """
         request = _Request(model, terms, timings)
-        opened = [await self._opened(request, item) for item in items]
-        ready = {index: clips for index, clips in enumerate(opened) if isinstance(clips, ReadyClips)}
-        media = {
-            index: clip for index, clip in enumerate(opened) if isinstance(clip, AudioInput | VideoInput)
-        }
-        outcomes: dict[int, list[Outcome]] = {
-            index: [error.at(_place(index))] * _clips(items[index])
-            for index, error in enumerate(opened)
-            if isinstance(error, ApiError)
-        }
-        cost = Cost()
-        for each in (
-            *map(model.cost_of, ready.values()),
-            *(model.window_cost(media_modality(item)) for item in media.values()),
-        ):
-            cost = cost.plus(each)
+        ready: dict[int, ReadyClips] = {}
+        media: dict[int, AudioInput | VideoInput] = {}
+        outcomes: dict[int, list[Outcome]] = {}
+        cost, segments = Cost(), 0
+        for index, item in enumerate(items):
+            opened = await self._opened(request, item)
+            if isinstance(opened, ReadyClips):
+                ready[index] = opened
+                cost = cost.plus(model.cost_of(opened))
+                segments += opened.segments
+            elif isinstance(opened, ApiError):
+                outcomes[index] = [opened.at(_place(index))] * _clips(item)
+            else:
+                media[index] = opened
+                cost = cost.plus(model.window_cost(media_modality(opened)))
         with model.admission.admit(cost, terms.seconds_left) as lease:
-            lease.count(sum(clips.segments for clips in ready.values()))
+            lease.count(segments)
             work = [self._tokenize_media(request, index, item, lease) for index, item in media.items()]
             if ready:
                 work.append(_tokenize_ready(request, ready))
@@ -162,12 +161,12 @@ class Engine:
         """`item`, opened if that needs no decoding; or what is wrong with it."""
         if isinstance(item, ApiError | AudioInput | VideoInput):
             return item
-        opening = partial(_open_ready, request, item)
         started = time.perf_counter()
         try:
             if is_light(item):
-                return opening()
-            return await asyncio.get_running_loop().run_in_executor(self._decoders, opening)
+                return _open_ready(request, item)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._decoders, _open_ready, request, item)
         except InputError as error:
             return ApiError.of_input(error, source_field(item))
         except ApiError as error:

@@ -116,6 +116,7 @@ class ApiError(Exception):
         limit: float | None = None,
         actual: float | None = None,
         setting: str | None = None,
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
@@ -124,7 +125,7 @@ class ApiError(Exception):
         self.limit = limit
         self.actual = actual
         self.setting = setting
-        self.retry_after: int | None = None
+        self.retry_after = retry_after
 
     @property
     def spec(self) -> ErrorSpec:
@@ -158,6 +159,7 @@ class ApiError(Exception):
             limit=self.limit,
             actual=self.actual,
             setting=self.setting,
+            retry_after=self.retry_after,
         )
 
     def document(self, request_id: str) -> dict[str, Any]:
@@ -201,4 +203,5 @@ def combined(errors: Sequence[ApiError]) -> ApiError:
         limit=lead.limit,
         actual=lead.actual,
         setting=lead.setting,
+        retry_after=lead.retry_after,
     )

@@ -18,25 +18,24 @@ Lane = Literal["interactive", "bulk"]
 BlockKey = tuple[Modality, Stage, tuple[tuple[str, tuple[int, ...], str], ...]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Block:
-    """Windows of equal shape, stacked along a first axis; `segments` are those of one window."""
+    """`count` windows of equal shape, stacked along a first axis; `segments` are those of one window."""
 
     modality: Modality
     stage: Stage
     inputs: Arrays
     segments: int
+    count: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.count = len(next(iter(self.inputs.values())))
 
     @classmethod
     def of(cls, window: Window) -> Block:
         """One window."""
         inputs = {name: array[None] for name, array in window.inputs.items()}
         return cls(window.modality, window.stage, inputs, window.segments)
-
-    @property
-    def count(self) -> int:
-        """How many windows it holds."""
-        return len(next(iter(self.inputs.values())))
 
     @property
     def key(self) -> BlockKey:
@@ -71,8 +70,8 @@ class Answer:
 class Job:
     """Blocks that were submitted together and are answered together, through one future.
 
-    `window_micros` is what one window of each block costs; `deadline` is on the clock of `time.perf_counter`.
-    Without `full`, codes alone are wanted.
+    `window_micros` is what one window of each block costs, `micros` all of them; `deadline` is on the clock of
+    `time.perf_counter`. Without `full`, codes alone are wanted.
     """
 
     blocks: Sequence[Block]
@@ -84,20 +83,17 @@ class Job:
     deadline: float | None = None
     infer_sec: float = 0.0
     left: int = field(init=False)
+    micros: int = field(init=False)
     pieces: list[list[tuple[int, Arrays]]] = field(init=False)
     failures: list[dict[int, Exception]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.left = sum(block.count for block in self.blocks)
+        self.left = self.micros = 0
+        for block, micros in zip(self.blocks, self.window_micros, strict=True):
+            self.left += block.count
+            self.micros += block.count * micros
         self.pieces = [[] for _ in self.blocks]
         self.failures = [{} for _ in self.blocks]
-
-    @property
-    def micros(self) -> int:
-        """What all of it costs."""
-        return sum(
-            block.count * micros for block, micros in zip(self.blocks, self.window_micros, strict=True)
-        )
 
     def expired(self, now: float) -> bool:
         """Whether its answer would come too late."""

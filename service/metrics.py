@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Counts
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -19,9 +18,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from service.errors import ApiError
 from service.scheduler import BatchReport
-from service.tally import Tally
+from service.tally import Count, Tally
+from service.trace import Timings
 from tessera.codes import Codes
-from tessera.windows import MODALITIES
 
 if TYPE_CHECKING:
     from service.admission import Room
@@ -49,15 +48,13 @@ class Metrics:
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
-        self._requests = Counter(
-            "tessera_requests", "Answered requests.", ["route", "code"], registry=registry
-        )
+        self._requests = Count("tessera_requests", "Answered requests.", ["route", "code"], registry)
         self._duration = Tally(
             "tessera_request_duration_seconds", "Time to answer.", "route", _SECONDS, registry
         )
-        self._items = Counter("tessera_items", "Tokenised inputs.", ["model", "modality"], registry=registry)
-        self._failures = Counter(
-            "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry=registry
+        self._items = Count("tessera_items", "Tokenised inputs.", ["model", "modality"], registry)
+        self._failures = Count(
+            "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry
         )
         self._stages = Tally(
             "tessera_stage_duration_seconds",
@@ -120,29 +117,27 @@ class Metrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self._requests.labels(route, str(status)).inc()
+        self._requests.add((route, str(status)))
         self._duration.observe(route, seconds)
 
     def items(self, model: str, outcomes: Sequence[Codes | ApiError]) -> None:
         """Count the inputs of one request."""
-        counts = Counts(
-            _REASONS.get(outcome.code, "rejected") if isinstance(outcome, ApiError) else outcome.modality
-            for outcome in outcomes
-        )
-        for kind, count in counts.items():
-            if kind in MODALITIES:
-                self._items.labels(model, kind).inc(count)
+        for outcome in outcomes:
+            if isinstance(outcome, ApiError):
+                self.failed(_REASONS.get(outcome.code, "rejected"))
             else:
-                self._failures.labels(kind).inc(count)
+                self._items.add((model, outcome.modality))
 
     def failed(self, reason: FailureReason, count: int = 1) -> None:
         """Count inputs that were not tokenised."""
-        self._failures.labels(reason).inc(count)
+        self._failures.add((reason,), count)
 
-    def stages(self, seconds: Mapping[str, float]) -> None:
+    def stages(self, timings: Timings) -> None:
         """Observe the stages of one request."""
-        for stage, spent in seconds.items():
-            self._stages.observe(stage, spent)
+        self._stages.observe("decode", timings.decode)
+        self._stages.observe("queue", timings.queue)
+        self._stages.observe("infer", timings.infer)
+        self._stages.observe("encode", timings.encode)
 
     def exposition(self) -> bytes:
         """The text that Prometheus reads."""

@@ -112,11 +112,14 @@ class Deadline:
         asked = trace.header(b"x-request-timeout-ms") if b"x-request-timeout-ms" in trace.headers else None
         seconds = self._settings.request_timeout_seconds if asked is None else self._seconds(asked)
         trace.deadline = time.perf_counter() + seconds
+        task = asyncio.current_task()
+        assert task is not None, "a request is answered in a task. This is a bug."
+        # As `asyncio.timeout`, for a fifth of its time.
+        timer = asyncio.get_running_loop().call_later(seconds, _expire, task, trace)
         try:
-            async with asyncio.timeout(seconds) as limit:
-                await self._app(scope, receive, send)
-        except TimeoutError:
-            if not limit.expired():
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not trace.expired or task.uncancel():
                 raise
             self._metrics.failed("deadline")
             raise ApiError(
@@ -125,6 +128,8 @@ class Deadline:
                 limit=seconds,
                 setting=setting_name("request_timeout_seconds") if asked is None else None,
             ) from None
+        finally:
+            timer.cancel()
 
     def _seconds(self, header: str) -> float:
         if not (header.isdecimal() and len(header) < 10 and int(header)):
@@ -134,6 +139,11 @@ class Deadline:
                 param="X-Request-Timeout-Ms",
             )
         return min(int(header) / 1000, self._settings.max_request_timeout_seconds)
+
+
+def _expire(task: asyncio.Task[object], trace: Trace) -> None:
+    trace.expired = True
+    task.cancel()
 
 
 class BodyLimit:
@@ -148,11 +158,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace = Trace.of(scope)
-        if trace.header(b"content-encoding", "identity").lower() != "identity":
+        headers = Trace.of(scope).headers
+        if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
             raise ApiError("unsupported_content_encoding", "send the body as it is, without Content-Encoding")
-        declared = trace.header(b"content-length", "0")
-        if declared.isdecimal():
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit():
             self._check(int(declared))
         received = 0
 

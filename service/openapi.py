@@ -14,7 +14,7 @@ FROZEN = Path(__file__).with_name("openapi.json")
 
 def current() -> bytes:
     """The contract of this code, as it is written to the file."""
-    document = create_app(Settings.load()).openapi()
+    document = create_app(Settings.load()).api.openapi()
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 

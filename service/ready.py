@@ -65,7 +65,10 @@ class ReadyClips:
     @property
     def segments(self) -> int:
         """Of all clips together."""
-        return sum(block.count * block.segments for block in self.blocks)
+        segments = 0
+        for block in self.blocks:
+            segments += block.count * block.segments
+        return segments
 
     def codes(self, opener: ClipOpener, answers: Sequence[BlockAnswer]) -> Iterator[Codes | Exception]:
         """What became of each clip."""

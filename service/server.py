@@ -13,10 +13,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 import uvicorn
-from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, start_http_server
 
-from service.app import create_app
+from service.app import Application, create_app
 from service.bundles import load_bundles
 from service.errors import DeviceLost, StartError
 from service.settings import Settings
@@ -49,7 +48,7 @@ def serve(settings: Settings) -> None:
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: not ready, but serving on until balancers notice; then no admission, then the drain."""
 
-    def __init__(self, app: FastAPI, settings: Settings, on_listening: Callable[[], None]) -> None:
+    def __init__(self, app: Application, settings: Settings, on_listening: Callable[[], None]) -> None:
         debug = settings.log_level == "debug"
         super().__init__(
             uvicorn.Config(

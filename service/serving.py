@@ -33,8 +33,11 @@ class Served:
 
     def cost_of(self, ready: ReadyClips) -> Cost:
         """What clips cost that need no decoding."""
-        micros = sum(b.count * self.costs.micros(b.modality, b.stage, b.segments) for b in ready.blocks)
-        return Cost(micros, sum(block.bytes for block in ready.blocks))
+        micros = size = 0
+        for block in ready.blocks:
+            micros += block.count * self.costs.micros(block.modality, block.stage, block.segments)
+            size += block.bytes
+        return Cost(micros, size)
 
     def window_cost(self, modality: Modality) -> Cost:
         """What one whole window of audio or video costs, decoded."""

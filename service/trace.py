@@ -27,10 +27,6 @@ class Timings:
     infer: float = 0.0
     encode: float = 0.0
 
-    def stages(self) -> dict[str, float]:
-        """Seconds by stage."""
-        return {"decode": self.decode, "queue": self.queue, "infer": self.infer, "encode": self.encode}
-
 
 @dataclass(slots=True)
 class Trace:
@@ -41,14 +37,16 @@ class Trace:
     started: float = field(default_factory=time.perf_counter)
     timings: Timings = field(default_factory=Timings)
     deadline: float | None = None
+    expired: bool = False
 
     @classmethod
     def begin(cls, scope: Any) -> Trace:
         """Attach a trace to an ASGI scope; the client's request id is taken when it is one."""
         # Once, for all who look something up: of a header that is given twice the last one counts.
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        asked_id = headers.get(b"x-request-id", b"").decode("latin-1")
-        trace = cls(asked_id if _REQUEST_ID.fullmatch(asked_id) else random_id(), headers)
+        asked_id = headers.get(b"x-request-id")
+        accepted = asked_id is not None and _REQUEST_ID.fullmatch(asked_id.decode("latin-1"))
+        trace = cls(accepted.group() if accepted else random_id(), headers)
         scope[_SCOPE_KEY] = trace
         return trace
 
@@ -70,5 +68,9 @@ class Trace:
 
     def server_timing(self) -> str:
         """The value of `Server-Timing`, in milliseconds."""
-        stages = [f"{stage};dur={1000 * spent:.3f}" for stage, spent in self.timings.stages().items()]
-        return ", ".join([*stages, f"total;dur={1000 * self.elapsed:.3f}"])
+        spent = self.timings
+        return (
+            f"decode;dur={1000 * spent.decode:.3f}, queue;dur={1000 * spent.queue:.3f}, "
+            f"infer;dur={1000 * spent.infer:.3f}, encode;dur={1000 * spent.encode:.3f}, "
+            f"total;dur={1000 * self.elapsed:.3f}"
+        )

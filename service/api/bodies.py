@@ -14,7 +14,7 @@ from starlette.datastructures import QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.engine import Item
+from service.engine import Engine, Item
 from service.errors import ApiError, ClientDisconnected
 from service.inputs import array_of, parse_input
 from service.ready import FeatureArray
@@ -27,6 +27,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 FEATURES = "application/octet-stream"
 """The media type of a body that is an array of features."""
+
+_FEATURES = FEATURES.encode()
 
 _REMEMBERED_BYTES = 1024
 """Of queries; longer ones are not kept."""
@@ -44,7 +46,7 @@ class ParsedRequest:
     ids: list[str | None]
 
 
-async def read_tokenize(request: Request, settings: Settings) -> ParsedRequest:
+async def read_tokenize(request: Request, engine: Engine) -> ParsedRequest:
     """The request, whatever its Content-Type.
 
     Raises:
@@ -52,17 +54,18 @@ async def read_tokenize(request: Request, settings: Settings) -> ParsedRequest:
     """
     kind = content_type(request)
     if kind == "application/json":
-        return _parsed(await read_json(request), settings, files=[])
+        return _parsed(await read_json(request, engine.settings), engine.settings, files=[])
     if kind == "multipart/form-data":
-        return await _read_multipart(request, settings)
+        return await _read_multipart(request, engine.settings)
     if kind == FEATURES:
-        return _features(request, settings, await read_body(request))
+        return _features(request, engine, await read_body(request))
     return _raw(request, kind, await read_body(request))
 
 
 def content_type(request: Request) -> str:
     """The media type of the body, without parameters."""
-    return Trace.of(request.scope).header(b"content-type").partition(";")[0].strip().lower()
+    header = Trace.of(request.scope).headers.get(b"content-type", b"")
+    return FEATURES if header == _FEATURES else header.decode("latin-1").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request) -> bytes:
@@ -79,17 +82,16 @@ async def read_body(request: Request) -> bytes:
     raise ClientDisconnected
 
 
-async def read_json(request: Request) -> dict[str, Any]:
+async def read_json(request: Request, settings: Settings) -> dict[str, Any]:
     """The JSON object in the body.
 
     Raises:
         ApiError: `malformed_body` or `body_too_large`.
     """
     body = await read_body(request)
-    max_values: int = request.app.state.engine.settings.max_json_values
     if len(body) < _INLINE_BYTES:
-        return parse_json(body, max_values)
-    return await asyncio.to_thread(parse_json, body, max_values)
+        return parse_json(body, settings.max_json_values)
+    return await asyncio.to_thread(parse_json, body, settings.max_json_values)
 
 
 def parse_json(body: bytes, max_values: int) -> dict[str, Any]:
@@ -251,16 +253,16 @@ def _raw(request: Request, kind: str, body: bytes) -> ParsedRequest:
     return ParsedRequest(query.options, [item], [query.id])
 
 
-def _features(request: Request, settings: Settings, body: bytes) -> ParsedRequest:
+def _features(request: Request, engine: Engine, body: bytes) -> ParsedRequest:
     """A body that is an array of features, of one clip or of several; the query says which."""
     text: bytes = request.scope["query_string"]
     read = _features_query if len(text) <= _REMEMBERED_BYTES else _features_query.__wrapped__
     query, options = read(text)
     values = array_of(body, query.dtype, query.shape, "the body")
-    opener = request.app.state.engine.model(query.model).opener
+    opener = engine.model(query.model).opener
     if opener.is_one_clip(query.modality, values.ndim):
         values = values[None]
-    require_few(len(values), settings, "shape")
+    require_few(len(values), engine.settings, "shape")
     return ParsedRequest(options, [FeatureArray(query.modality, values)], [None] * len(values))
 
 

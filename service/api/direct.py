@@ -12,7 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 class DirectRoutes:
     """Calls the endpoint of some routes itself; what it raises is answered by the middleware around it.
 
-    These endpoints take the request alone and give a response. All else goes on to the application.
+    These endpoints take the request alone and give a response; routes with parameters in their path are left out. All
+    else goes on to the application.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:
@@ -20,7 +21,7 @@ class DirectRoutes:
         self._routes = {
             (method, route.path): route
             for route in routes
-            if isinstance(route, Route)
+            if isinstance(route, Route) and not route.param_convertors
             for method in route.methods or ()
         }
 

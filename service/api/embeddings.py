@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from service.api.answers import engine_of, json_answer, stamped
+from service.api.answers import BodyAnswer, engine_of, json_answer, stamped
 from service.api.bodies import content_type, read_json, require_few, validated
 from service.api.models import model_document
 from service.api.tokenized import tokenized, written
@@ -19,6 +20,7 @@ from service.errors import ApiError, combined
 from service.inputs import parse_input
 from service.schemas import EmbeddingsOptions, EncodingFormat, Input
 from service.serving import Served
+from service.trace import Trace
 from tessera.codes import Encoding
 from tessera.windows import Modality
 
@@ -37,7 +39,7 @@ async def embeddings(request: Request) -> Response:
     engine = engine_of(request)
     if content_type(request) != "application/json":
         raise ApiError("unsupported_content_type", "the body must be application/json", param="Content-Type")
-    document = await read_json(request)
+    document = await read_json(request, engine.settings)
     sources = document.pop("input", None)
     options = validated(EmbeddingsOptions, document)
     model = engine.model(options.model)
@@ -45,7 +47,7 @@ async def embeddings(request: Request) -> Response:
     texts = _texts(sources)
     require_few(len(texts), engine.settings, "input")
     items = [_item(text, options.modality) for text in texts]
-    outcomes = await tokenized(request, model, items)
+    outcomes = await tokenized(request, engine, model, items)
     encodings = [outcome for outcome in outcomes if isinstance(outcome, Encoding)]
     if len(encodings) < len(outcomes):
         raise combined(
@@ -55,8 +57,9 @@ async def embeddings(request: Request) -> Response:
                 if isinstance(outcome, ApiError)
             ]
         )
-    body = await written(request, outcomes, lambda: _render(model, encodings, options.encoding_format))
-    return Response(body, media_type="application/json")
+    render = partial(_render, model, encodings, options.encoding_format)
+    body = await written(engine, Trace.of(request.scope), outcomes, render)
+    return BodyAnswer(body, "application/json")
 
 
 @router.get("/models", **OPENAI_MODELS)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
-from service.api.answers import engine_of, stamped
+from service.api.answers import BodyAnswer, engine_of, stamped
 from service.api.bodies import ParsedRequest, content_type, read_json, read_tokenize, validated
 from service.api.tokenized import tokenized, written
 from service.contract import DETOKENIZE, TOKENIZE
@@ -39,17 +40,18 @@ async def tokenize(request: Request) -> Response:
     `Accept: application/msgpack` answers in MessagePack, arrays in binary.
     """
     engine = engine_of(request)
-    asked = await read_tokenize(request, engine.settings)
+    asked = await read_tokenize(request, engine)
     model = engine.model(asked.options.model)
     full = asked.options.returns != ["codes"]
-    outcomes = await tokenized(request, model, asked.items, truncate=asked.options.truncate, full=full)
-    _raise_failures(asked, outcomes)
-    wire = Wire.of(
-        Trace.of(request.scope).header(b"accept"), asked.options.encoding_format, asked.options.dtype
+    outcomes = await tokenized(
+        request, engine, model, asked.items, truncate=asked.options.truncate, full=full
     )
-    request_id = Trace.of(request.scope).request_id
-    body = await written(request, outcomes, lambda: _render(model, asked, outcomes, wire, request_id))
-    return Response(body, media_type=wire.media_type)
+    _raise_failures(asked, outcomes)
+    trace = Trace.of(request.scope)
+    wire = Wire.of(trace.header(b"accept"), asked.options.encoding_format, asked.options.dtype)
+    render = partial(_render, model, asked, outcomes, wire, trace.request_id)
+    body = await written(engine, trace, outcomes, render)
+    return BodyAnswer(body, wire.media_type)
 
 
 @router.post("/detokenize", **DETOKENIZE)
@@ -58,7 +60,7 @@ async def detokenize(request: Request) -> Response:
     engine = engine_of(request)
     if content_type(request) != "application/json":
         raise ApiError("unsupported_content_type", "the body must be application/json", param="Content-Type")
-    document = await read_json(request)
+    document = await read_json(request, engine.settings)
     codes = document.pop("codes", None)
     options = validated(DetokenizeOptions, document)
     model = engine.model(options.model)
@@ -69,7 +71,7 @@ async def detokenize(request: Request) -> Response:
     wire = Wire.of(Trace.of(request.scope).header(b"accept"), options.encoding_format, options.dtype)
     fields = {"object": "embeddings", "embeddings": wire.array(embeddings)}
     body = await asyncio.to_thread(wire.render, stamped(model, "det", fields))
-    return Response(body, media_type=wire.media_type)
+    return BodyAnswer(body, wire.media_type)
 
 
 def _code_matrix(codes: Any, max_segments: int) -> NDArray[np.int64]:

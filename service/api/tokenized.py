@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 
 from fastapi import Request
 
-from service.api.answers import engine_of
 from service.api.disconnects import unless_disconnected
-from service.engine import Item, Outcome, Terms
+from service.engine import Engine, Item, Outcome, Terms
 from service.errors import ApiError, ClientDisconnected
 from service.fair_queue import LANE_WEIGHTS
 from service.jobs import Lane
@@ -25,6 +24,7 @@ _INLINE_SEGMENTS = 2048
 
 async def tokenized(
     request: Request,
+    engine: Engine,
     model: Served,
     items: Sequence[Item | ApiError],
     *,
@@ -37,8 +37,8 @@ async def tokenized(
         ApiError: the request is not admitted, or a header is wrong.
         ClientDisconnected: nobody waits for the answer.
     """
-    engine, trace = engine_of(request), Trace.of(request.scope)
-    terms = Terms(truncate, full, lane_of(request), trace.deadline)
+    trace = Trace.of(request.scope)
+    terms = Terms(truncate, full, _lane(trace), trace.deadline)
     try:
         outcomes = await unless_disconnected(request, engine.tokenize(model, items, terms, trace.timings))
     except ClientDisconnected:
@@ -48,24 +48,29 @@ async def tokenized(
     return outcomes
 
 
-def lane_of(request: Request) -> Lane:
+def _lane(trace: Trace) -> Lane:
     """What the header `X-Priority` asks for.
 
     Raises:
         ApiError: `invalid_value`.
     """
-    asked = Trace.of(request.scope).header(b"x-priority", "interactive")
+    if b"x-priority" not in trace.headers:
+        return "interactive"
+    asked = trace.header(b"x-priority")
     if asked not in LANE_WEIGHTS:
         raise ApiError("invalid_value", "X-Priority must be interactive or bulk", param="X-Priority")
     return asked
 
 
-async def written(request: Request, outcomes: Sequence[Outcome], write: Callable[[], bytes]) -> bytes:
+async def written(
+    engine: Engine, trace: Trace, outcomes: Sequence[Outcome], write: Callable[[], bytes]
+) -> bytes:
     """What `write` makes of `outcomes`: the body of the answer."""
-    timings = Trace.of(request.scope).timings
     started = time.perf_counter()
-    segments = sum(len(outcome.codes) for outcome in outcomes if isinstance(outcome, Codes))
+    segments = 0
+    for outcome in outcomes:
+        segments += len(outcome.codes) if isinstance(outcome, Codes) else 0
     body = write() if segments <= _INLINE_SEGMENTS else await asyncio.to_thread(write)
-    timings.encode = time.perf_counter() - started
-    engine_of(request).metrics.stages(timings.stages())
+    trace.timings.encode = time.perf_counter() - started
+    engine.metrics.stages(trace.timings)
     return body

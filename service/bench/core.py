@@ -42,7 +42,7 @@ def core_rate(case: Case, size: int, seconds: float) -> CoreRate:
 
 async def _drive(case: Case, size: int, seconds: float) -> CoreRate:
     app = create_app(Settings.load(), [LoadedBundle("bench", case.tokenizer)])
-    async with app.router.lifespan_context(app):
+    async with app.api.router.lifespan_context(app.api):
         engine: Engine = app.state.engine
         while not engine.ready:
             await asyncio.sleep(0.01)

@@ -101,7 +101,7 @@ class EvenCosts(Costs):
 async def running_app(tokenizer: Tokenizer, **settings: Any) -> AsyncIterator[RunningApp]:
     """Run the application around `tokenizer`, where a segment costs a second."""
     app = create_app(Settings.load(**settings), [LoadedBundle("tiny", tokenizer)], costs=EvenCosts)
-    async with app.router.lifespan_context(app):
+    async with app.api.router.lifespan_context(app.api):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://tessera") as client:
             yield RunningApp(app, client)

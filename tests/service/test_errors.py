@@ -13,7 +13,7 @@ import pytest
 
 from service.contract import ErrorEnvelope
 from service.costs import Cost
-from service.errors import CATALOGUE, ErrorCode
+from service.errors import CATALOGUE, ApiError, ErrorCode, combined
 from service.settings import Settings
 from tessera.errors import InputErrorCode
 from tests.media_files import shades, sine, sound_file, video_file
@@ -174,3 +174,8 @@ def test_an_input_error_says_where_and_how_much(bundle_dir: Path) -> None:
     assert (error["param"], error["limit"]) == ("inputs[1].data", 5)
     assert error["actual"] == pytest.approx(6)
     assert error["setting"] == "TESSERA_MAX_MEDIA_SECONDS"
+
+
+def test_when_to_try_again_is_said_whatever_part_of_the_request_it_is_of() -> None:
+    error = ApiError("overloaded", "full", retry_after=7)
+    assert combined([error.at("inputs[0]"), error.at("inputs[1]")]).retry_after == 7

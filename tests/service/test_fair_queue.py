@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -38,9 +38,9 @@ class Order:
 
     def job(self, loop: asyncio.AbstractEventLoop, deadline: float | None = None) -> Job:
         blocks = [block(segments, *range(count)) for segments, count in self.blocks]
-        made = job(loop, blocks, lane=self.lane, deadline=deadline)
-        made.window_micros = [self.micros] * len(blocks)
-        return made
+        return replace(
+            job(loop, blocks, lane=self.lane, deadline=deadline), window_micros=[self.micros] * len(blocks)
+        )
 
     @property
     def flow(self) -> Flow:
