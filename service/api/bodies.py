@@ -22,6 +22,7 @@ from service.schemas import FeaturesQuery, RawQuery, TokenizeOptions
 from service.settings import Settings, setting_name
 from service.trace import Trace
 from service.validation import faults
+from tessera.errors import InputError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -260,8 +261,11 @@ def _features(request: Request, engine: Engine, body: bytes) -> ParsedRequest:
     query, options = read(text)
     values = array_of(body, query.dtype, query.shape, "the body")
     opener = engine.model(query.model).opener
-    if opener.is_one_clip(query.modality, values.ndim):
-        values = values[None]
+    try:
+        if opener.is_one_clip(query.modality, values.ndim):
+            values = values[None]
+    except InputError as error:
+        raise ApiError.of_input(error, "modality") from None
     require_few(len(values), engine.settings, "shape")
     return ParsedRequest(options, [FeatureArray(query.modality, values)], [None] * len(values))
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from service.bench.load import Request
 from service.bench.media import mp4, wav
+from service.engine import Item
+from service.ready import FeatureArray
 from service.schemas import INPUT, Input
 from tessera.codes import Encoding
 from tessera.tokenizer import Tokenizer
@@ -73,6 +75,17 @@ class Case:
         """`size` clips in turn."""
         return [self.clips[(first + offset) % len(self.clips)] for offset in range(size)]
 
+    def items(self, clips: Sequence[ClipItem]) -> list[Item]:
+        """`clips`, as the engine is given them when a request brings them."""
+        if self.payload != "raw":
+            return [clip.item for clip in clips]
+        values = np.frombuffer(_joined(clips), np.float32)
+        return [
+            FeatureArray(
+                self.window.modality, values.reshape(len(clips), *self.window.inputs["features"].shape)
+            )
+        ]
+
     def _request(self, clips: Sequence[ClipItem]) -> Request:
         path, body = self.path, b""
         if self.payload == "raw":
@@ -82,9 +95,13 @@ class Case:
         if self.content_type == "application/json":
             body = orjson.dumps({"inputs": [clip.entry for clip in clips]})
         else:
-            body = b"".join(clip.entry for clip in clips if isinstance(clip.entry, bytes))
+            body = _joined(clips)
         check = partial(has_codes, codes=[clip.codes for clip in clips])
         return Request(path, body, {"content-type": self.content_type}, check=check)
+
+
+def _joined(clips: Sequence[ClipItem]) -> bytes:
+    return b"".join(clip.entry for clip in clips if isinstance(clip.entry, bytes))
 
 
 def has_codes(body: bytes, codes: list[Codes]) -> bool:

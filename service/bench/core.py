@@ -52,7 +52,7 @@ async def _drive(case: Case, size: int, seconds: float) -> CoreRate:
 
 async def _load(engine: Engine, case: Case, size: int, seconds: float) -> CoreRate:
     turns = [case.turn(first, size) for first in range(len(case.clips))]
-    asked = [([clip.item for clip in turn], [clip.codes for clip in turn]) for turn in turns]
+    asked = [(case.items(turn), [clip.codes for clip in turn]) for turn in turns]
     numbers, answered = count(), 0
     cpu, started = time.process_time(), time.perf_counter()
     until = started + seconds

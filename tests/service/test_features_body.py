@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.bench.graphs_of_cost import write_deep_bundle
 from service.contract import TokenizeResponse
 from service.jobs import Lane
 from tessera.tokenizer import Tokenizer
@@ -235,3 +236,17 @@ def test_codes_alone_are_those_of_a_full_answer(
         assert short == {name: value for name, value in long.items() if name in short}
         extra = {"margins", "pooled"} | ({"clip_margins"} if "clip_codes" in short else set())
         assert long.keys() - short.keys() == extra
+
+
+def test_a_modality_that_the_bundle_does_not_read_is_refused(tmp_path: Path) -> None:
+    audio_alone = Tokenizer.load(write_deep_bundle(tmp_path / "audio", 2, "audio"))
+
+    async def asked() -> httpx.Response:
+        async with running_app(audio_alone) as app:
+            query = {"modality": "video", "shape": "1,2,3"}
+            return await app.client.post("/tokenize", params=query, content=bytes(24), headers=RAW)
+
+    answer = asyncio.run(asked())
+    assert answer.status_code == 422
+    assert answer.json()["error"]["param"] == "modality"
+    assert answer.json()["error"]["message"] == "this bundle reads audio, not video"
