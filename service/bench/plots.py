@@ -66,7 +66,7 @@ def _efficiency(axes: Axes, figures: Sequence[dict[str, Any]]) -> None:
     axes.invert_yaxis()
     axes.axvline(1.0, color="grey", linewidth=0.8)
     axes.set(title="items a second over the bare graphs", xlabel="efficiency")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
 
 
 def _save(figure: Figure, path: Path) -> None:

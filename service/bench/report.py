@@ -25,7 +25,7 @@ from service.bench.sweep import sweep
 from tessera.errors import TesseraError
 from tessera.tokenizer import Tokenizer
 
-COSTS_MS = (0.0, 0.1, 1.0, 10.0)
+COSTS_MS = (0.0, 0.1, 1.0, 3.0, 10.0)
 """What an item costs in the graphs that are made to measure the server itself."""
 
 _SWEPT_MS = 1.0
