@@ -17,6 +17,8 @@ from service.api.direct import DirectRoutes
 from service.bundles import LoadedBundle, load_bundles
 from service.contract import API_VERSION, document_of
 from service.costs import Costs
+from service.decoding import decoding_of
+from service.decoding.reading import Decoding
 from service.engine import Engine
 from service.metrics import Metrics
 from service.middleware import BodyLimit, Deadline, RequestContext
@@ -41,12 +43,17 @@ class Application:
 
 
 def create_app(
-    settings: Settings, bundles: Sequence[LoadedBundle] | None = None, *, costs: type[Costs] = Costs
+    settings: Settings,
+    bundles: Sequence[LoadedBundle] | None = None,
+    *,
+    costs: type[Costs] = Costs,
+    decoding: Callable[[Settings, int], Decoding] = decoding_of,
 ) -> Application:
     """The server of some bundles, as an ASGI application.
 
     Without `bundles` those of `settings` are loaded when the application starts. The engine is at `app.state.engine`
-    from then on; `app.state.lost` is set when a device died, which ends a server. `costs` are learnt for each model.
+    from then on; `app.state.lost` is set when a device died, which ends a server. `costs` are learnt for each model;
+    `decoding` makes where clips are decoded.
     """
     metrics = Metrics()
     held = OwnRoom(settings.max_held_bytes)
@@ -62,7 +69,7 @@ def create_app(
             on_batch=metrics.batch,
             on_lost=lost.set,
         )
-        engine = Engine(models, settings, metrics)
+        engine = Engine(models, settings, metrics, decoding=decoding(settings, settings.workers))
         metrics.watch(engine, held)
         engine.start()
         yield engine

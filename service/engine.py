@@ -9,15 +9,14 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from service.admission import Lease
 from service.costs import Cost
+from service.decoding.reading import Decoding, Reader
 from service.errors import ApiError
 from service.inputs import is_light, media_modality, open_clip, source_field
 from service.jobs import Answer, Block, Lane
 from service.metrics import Metrics
-from service.reader import ClipReader
 from service.ready import FeatureArray, ReadyClips
 from service.schemas import AudioInput, FeaturesInput, Input, TextInput, VideoInput
 from service.serving import Served
@@ -62,10 +61,10 @@ class Engine:
         settings: Settings,
         metrics: Metrics,
         *,
-        decoders: int | None = None,
+        decoding: Decoding,
         open_media: int | None = None,
     ) -> None:
-        """The first of `models` is the default. `decoders` and `open_media` are those of the settings, or a share."""
+        """The first of `models` is the default. `open_media` is that of the settings, or a share."""
         self.models = {model.name: model for model in models}
         self.default = models[0]
         self.settings = settings
@@ -73,11 +72,13 @@ class Engine:
         self.draining = False
         self.devices = list(dict.fromkeys(model.device for model in models))
         self.admissions = list(dict.fromkeys(model.admission for model in models))
-        self._decoders = ThreadPoolExecutor(decoders or settings.workers, thread_name_prefix="decode")
+        self._decoding = decoding
+        self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="open")
         self._open_media = asyncio.Semaphore(open_media or settings.max_open_media)
 
     def start(self) -> None:
         """Start the devices; ready once a real batch of each modality ran through its graphs."""
+        self._decoding.start()
         for device in self.devices:
             device.start()
 
@@ -85,7 +86,8 @@ class Engine:
         """Finish what was admitted."""
         self.stop_admission()
         await asyncio.gather(*(device.close(self.settings.drain_seconds) for device in self.devices))
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        await self._decoding.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def stop_admission(self) -> None:
         """Refuse every request that was not admitted yet."""
@@ -166,7 +168,7 @@ class Engine:
             if is_light(item):
                 return _open_ready(request, item)
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._decoders, _open_ready, request, item)
+            return await loop.run_in_executor(self._threads, _open_ready, request, item)
         except InputError as error:
             return ApiError.of_input(error, source_field(item))
         except ApiError as error:
@@ -191,7 +193,7 @@ class Engine:
 
     async def _encode(self, request: _Request, item: AudioInput | VideoInput, lease: Lease) -> Codes:
         opener, timings = request.model.opener, request.timings
-        reader = ClipReader(self._decoders, partial(open_clip, opener, item, request.terms.truncate))
+        reader = self._decoding.reader(opener, item, request.terms.truncate)
         try:
             codes = await self._stream(request, reader, media_modality(item), lease)
         finally:
@@ -201,7 +203,7 @@ class Engine:
         return opener.assemble(reader.clip, codes)
 
     async def _stream(
-        self, request: _Request, reader: ClipReader, modality: Modality, lease: Lease
+        self, request: _Request, reader: Reader, modality: Modality, lease: Lease
     ) -> list[WindowCodes]:
         """Run a clip part by part, decoding the next while one runs, as far as there is room for both."""
         codes: list[WindowCodes] = []

@@ -27,6 +27,9 @@ _LIGHT_ARRAY = 2**20
 """Bytes of features that are looked through sooner than a thread is woken."""
 
 
+MediaInput = AudioInput | VideoInput
+
+
 def parse_input(document: Any) -> Input | ApiError:
     """The input that `document` describes, or what is wrong with it."""
     try:
@@ -37,7 +40,7 @@ def parse_input(document: Any) -> Input | ApiError:
     return _source_fault(item) or item
 
 
-def media_modality(item: AudioInput | VideoInput) -> Modality:
+def media_modality(item: MediaInput) -> Modality:
     """What of a file is tokenised."""
     return item.track if isinstance(item, VideoInput) else "audio"
 
@@ -72,9 +75,18 @@ def open_clip(opener: ClipOpener, item: Input, truncate: Truncate) -> Clip:
             assert_never(item)
 
 
-def _open_media(opener: ClipOpener, item: AudioInput | VideoInput, truncate: Truncate) -> Clip:
+def media_bytes(item: MediaInput) -> bytes:
+    """The file of `item`.
+
+    Raises:
+        ApiError: `invalid_value`: it is not base64.
+    """
+    return _bytes(item.data)
+
+
+def _open_media(opener: ClipOpener, item: MediaInput, truncate: Truncate) -> Clip:
     return opener.open(
-        _bytes(item.data),
+        media_bytes(item),
         media_modality(item),
         start_sec=item.start_sec,
         end_sec=item.end_sec,

@@ -55,7 +55,19 @@ class Settings(BaseSettings):
         None, ge=1, description="Processor threads of a graph; without, the cores it may use."
     )
     decode_workers: int | None = Field(
-        None, ge=1, le=256, description="Decoding threads; without, one per core."
+        None, ge=1, le=256, description="Decoders that work at a time; without, one per core."
+    )
+    decode_memory_mb: int = Field(
+        1024, ge=64, description="Memory that a decoder may take, beyond what it begins with."
+    )
+    decode_seconds: float = Field(
+        60,
+        gt=0,
+        allow_inf_nan=False,
+        description="Decoding of one part of a clip; then its decoder is killed.",
+    )
+    decode_clips: int = Field(
+        100, ge=1, description="Clips that a decoder reads before another takes its place."
     )
     frontends: int = Field(
         1,
@@ -173,7 +185,7 @@ class Settings(BaseSettings):
 
     @property
     def workers(self) -> int:
-        """Decoding threads."""
+        """Decoders that work at a time."""
         return self.decode_workers or available_cores()
 
 

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from tessera.media import AudioReader, VideoReader
+from tessera.limits import Limits, Truncate
+from tessera.manifest import AudioSpec, TimeGrid, VideoSpec
+from tessera.media import AudioReader, Excerpt, Source, VideoReader, read_audio, read_video
 from tessera.windows import Modality, Window
 
 
@@ -69,6 +71,26 @@ class MediaClip:
     def close(self) -> None:
         """Close the container."""
         self.reader.close()
+
+
+def open_media(
+    source: Source,
+    spec: AudioSpec | VideoSpec,
+    grid: TimeGrid,
+    limits: Limits,
+    excerpt: Excerpt,
+    truncate: Truncate,
+) -> MediaClip:
+    """The audio or video of `source` for the backbone of `spec`; reads headers, decodes when iterated.
+
+    Raises:
+        InputError: as `tessera.media.read_audio`.
+    """
+    if isinstance(spec, AudioSpec):
+        sound = read_audio(source, spec, grid, limits, excerpt=excerpt, truncate=truncate)
+        return MediaClip("audio", sound, grid.hop_sec)
+    picture = read_video(source, spec, grid, limits, excerpt=excerpt, truncate=truncate)
+    return MediaClip("video", picture, grid.hop_sec)
 
 
 @dataclass

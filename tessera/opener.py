@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tessera.bundle import Bundle, Manifest
-from tessera.clips import Clip, MediaClip, ReadyClip
+from tessera.clips import Clip, ReadyClip, open_media
 from tessera.codes import Codes, Encoding
 from tessera.errors import InputError
 from tessera.limits import Limits, Truncate
-from tessera.media import Excerpt, read_audio, read_video
+from tessera.manifest import AudioSpec, VideoSpec
+from tessera.media import Excerpt
 from tessera.text import bundle_words
 from tessera.windows import Modality, Window, WindowCodes
 
@@ -77,19 +78,20 @@ class ClipOpener:
         truncate: Truncate = "none",
     ) -> Clip:
         """The audio or video of `source` as a clip; reads headers, decodes when iterated."""
+        spec, grid = self.media_spec(modality), self.manifest.time_grid
+        return open_media(source, spec, grid, self.limits, Excerpt(start_sec, end_sec), truncate)
+
+    def media_spec(self, modality: Modality) -> AudioSpec | VideoSpec:
+        """What the backbone of `modality` takes.
+
+        Raises:
+            InputError: `invalid_value`: the bundle does not read it, or it is no media.
+        """
         self._require(modality)
-        grid, excerpt = self.manifest.time_grid, Excerpt(start_sec, end_sec)
-        if modality == "audio" and self.manifest.audio is not None:
-            sound = read_audio(
-                source, self.manifest.audio, grid, self.limits, excerpt=excerpt, truncate=truncate
-            )
-            return MediaClip("audio", sound, grid.hop_sec)
-        if modality == "video" and self.manifest.video is not None:
-            picture = read_video(
-                source, self.manifest.video, grid, self.limits, excerpt=excerpt, truncate=truncate
-            )
-            return MediaClip("video", picture, grid.hop_sec)
-        raise InputError("invalid_value", f"{modality} is not media")
+        spec = {"audio": self.manifest.audio, "video": self.manifest.video}.get(modality)
+        if spec is None:
+            raise InputError("invalid_value", f"{modality} is not media")
+        return spec
 
     def open_text(self, text: str, *, truncate: Truncate = "none") -> Clip:
         """A text as a clip of word slots."""

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from service.app import assembled
+from service.decoding import decoding_of
 from service.engine import Engine
 from service.errors import DeviceLost, StartError
 from service.frontends.board import Board
@@ -49,7 +50,7 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
             _served(plan, openers, link, shared, settings),
             settings,
             metrics,
-            decoders=_share(settings.workers, own, settings),
+            decoding=decoding_of(settings, _share(settings.workers, own, settings)),
             open_media=_share(settings.max_open_media, own, settings),
         )
         engine.start()

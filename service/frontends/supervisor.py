@@ -18,6 +18,7 @@ import uvloop
 from prometheus_client import Metric
 
 from service.bundles import LoadedBundle, load_bundles
+from service.decoding.threads import ThreadDecoding
 from service.engine import Engine
 from service.errors import DeviceLost, FrontEndsLost, StartError
 from service.frontends.board import Board
@@ -91,7 +92,8 @@ class _Supervisor:
             on_lost=self._lost.set,
         )
         self._models = models
-        self._engine = Engine(models, settings, self._metrics)
+        # It decodes nothing: its front ends do.
+        self._engine = Engine(models, settings, self._metrics, decoding=ThreadDecoding(1))
         self._metrics.watch(self._engine, self._board.bodies)
         self._front_ends: dict[int, FrontEnd] = {}
         self._greeted: set[int] = set()

@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from service.app import create_app
 from service.bundles import LoadedBundle
 from service.costs import Costs
+from service.decoding.threads import ThreadDecoding
 from service.engine import Engine
 from service.settings import Settings
 from tessera.tokenizer import Tokenizer
@@ -69,10 +70,12 @@ def running_server(
 def address_of(process: subprocess.Popen[str]) -> str:
     """Where a server says it is, once it does."""
     assert process.stderr is not None
-    greeting = process.stderr.readline()
-    address = re.search(r"http://\S+?:\d+", greeting)
-    assert address, greeting + process.stderr.read()
-    return address.group()
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if address := re.search(r"http://\S+?:\d+", line):
+            return address.group()
+    raise AssertionError("".join(said))
 
 
 @dataclass
@@ -100,7 +103,12 @@ class EvenCosts(Costs):
 @asynccontextmanager
 async def running_app(tokenizer: Tokenizer, **settings: Any) -> AsyncIterator[RunningApp]:
     """Run the application around `tokenizer`, where a segment costs a second."""
-    app = create_app(Settings.load(**settings), [LoadedBundle("tiny", tokenizer)], costs=EvenCosts)
+    app = create_app(
+        Settings.load(**settings),
+        [LoadedBundle("tiny", tokenizer)],
+        costs=EvenCosts,
+        decoding=lambda _, turns: ThreadDecoding(turns),
+    )
     async with app.api.router.lifespan_context(app.api):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://tessera") as client:

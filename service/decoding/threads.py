@@ -1,18 +1,40 @@
-"""Reading one clip in the decoding pool, a few windows at a time, without ever blocking the event loop."""
+"""Decoding in threads of the server, where the system has no way to confine a process."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 
+from service.inputs import MediaInput, open_clip
 from tessera.clips import Clip
+from tessera.limits import Truncate
+from tessera.opener import ClipOpener
 from tessera.windows import Window
 
 
-class ClipReader:
-    """Opens and reads one clip. Its jobs run one after the other, and closing waits for the one that runs."""
+class ThreadDecoding:
+    """As `Decoding`."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    async def close(self) -> None:
+        """End the threads, each after the part that it decodes."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def reader(self, opener: ClipOpener, item: MediaInput, truncate: Truncate) -> ThreadReader:
+        """As `Decoding`."""
+        return ThreadReader(self._pool, partial(open_clip, opener, item, truncate))
+
+
+class ThreadReader:
+    """As `Reader`. Its jobs run one after the other, and closing waits for the one that runs."""
 
     def __init__(self, pool: Executor, open_clip: Callable[[], Clip]) -> None:
         self.decode_sec = 0.0
