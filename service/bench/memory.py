@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from service.bench.server import Server
 
 EVERY_SEC = 0.5
+_FLOOR_SEC = 30.0
 
 
 @dataclass
@@ -32,9 +34,12 @@ class MemoryWatch:
         self._thread.join()
 
     def document(self) -> dict[str, Any]:
-        """The figures, as JSON takes them; the first fifth of the time is warming up and counts for no slope."""
+        """The figures, as JSON takes them; the first fifth of the time is warming up and counts for no slope.
+
+        The slope is that of the floor: what requests hold while they are answered comes and goes, a leak stays.
+        """
         settled = self.samples[len(self.samples) // 5 :]
-        slope, error = slope_per_hour(settled)
+        slope, error = slope_per_hour(floor(settled))
         held = [mb for _, mb in self.samples]
         return {
             "first_mb": round(held[0], 1),
@@ -49,9 +54,17 @@ class MemoryWatch:
     def _watch(self) -> None:
         started = time.monotonic()
         while True:
-            self.samples.append((time.monotonic() - started, self.server.rss_mb()))
+            self.samples.append((time.monotonic() - started, self.server.memory_mb()))
             if self._done.wait(EVERY_SEC):
                 return
+
+
+def floor(samples: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The lowest of the samples (seconds, value) of each half minute."""
+    parts: dict[int, list[tuple[float, float]]] = {}
+    for sample in samples:
+        parts.setdefault(int(sample[0] // _FLOOR_SEC), []).append(sample)
+    return [min(part, key=itemgetter(1)) for part in parts.values()]
 
 
 def slope_per_hour(samples: list[tuple[float, float]]) -> tuple[float, float]:

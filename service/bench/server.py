@@ -47,12 +47,13 @@ class Server:
                 spent += times.user + times.system
         return spent
 
-    def rss_mb(self) -> float:
-        """Memory of its processes; pages that they share count in each."""
+    def memory_mb(self) -> float:
+        """Resident memory of its processes; pages that they share count once, where the system tells."""
         held = 0.0
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
-                held += process.memory_info().rss / 1e6
+                known = process.memory_full_info()
+                held += getattr(known, "pss", known.rss) / 1e6
         return held
 
     def metrics(self) -> dict[str, float]:

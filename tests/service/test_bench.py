@@ -15,7 +15,7 @@ from service.bench.cases import feature_cases, has_codes
 from service.bench.core import core_rate
 from service.bench.graphs import run_graphs_bench
 from service.bench.graphs_of_cost import write_bundle, write_deep_bundle
-from service.bench.memory import slope_per_hour
+from service.bench.memory import floor, slope_per_hour
 from service.bench.overload import Overload, run_overload
 from service.bench.report import Wanted, run_bench
 from service.bench.soak import run_soak
@@ -158,3 +158,11 @@ def test_bundles_are_measured_side_by_side(
         assert figure["agreement"] > 0.99
         assert figure["segments_per_second"] > 0
         assert (figure["ratio"] == 1) or bundle != str(DEMO)
+
+
+def test_what_requests_hold_for_a_moment_is_no_growth() -> None:
+    samples = [(second / 2, 100.0 + (900.0 if second % 7 else 0.0) + second / 100) for second in range(600)]
+    lowest = floor(samples)
+    assert len(lowest) == 10
+    slope, _ = slope_per_hour(lowest)
+    assert slope == pytest.approx(3600 * 2 / 100, rel=0.02)

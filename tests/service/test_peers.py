@@ -53,7 +53,7 @@ def answers(latency: list[float], seconds: float = 1.0, status: int = 200, wrong
 
 
 def measured(rate: float, p99: float, cpu_us: float = 10.0) -> Measured:
-    return Measured("raw", rate, answers([p99] * 200), ready_sec=1.5, cpu_us=cpu_us, rss_mb=100.0)
+    return Measured("raw", rate, answers([p99] * 200), ready_sec=1.5, cpu_us=cpu_us, memory_mb=100.0)
 
 
 def test_items_differ_and_their_codes_are_those_of_the_bare_graph_whatever_the_batch(bundle: Bundle) -> None:
@@ -226,7 +226,7 @@ def test_tessera_is_compared_with_itself_and_a_broken_peer_is_named(
             assert row["at_share"]["statuses"].keys() == {"200"}
             assert row["items_per_second"] == pytest.approx(items * row["requests_per_second"], rel=0.01)
             assert row["cpu_us_per_item"] > 0
-            assert row["rss_mb"] > 10
+            assert row["memory_mb"] > 10
         assert again["tessera_over_peer"]["items_per_second"] == pytest.approx(
             own["items_per_second"] / again["items_per_second"], rel=0.01
         )

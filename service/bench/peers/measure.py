@@ -21,7 +21,7 @@ _FEW, _ENOUGH, _LONGEST = 40, 100, 4
 class Measured:
     """Requests a second at saturation, the latencies at `SHARE` of it, and what the server spent.
 
-    `form` is how arrays were sent. `cpu_us` is processor time of all processes of the server for one item, `rss_mb`
+    `form` is how arrays were sent. `cpu_us` is processor time of all processes of the server for one item, `memory_mb`
     their memory, both at saturation.
     """
 
@@ -30,7 +30,7 @@ class Measured:
     at_share: LoadResult
     ready_sec: float
     cpu_us: float
-    rss_mb: float
+    memory_mb: float
 
     @property
     def quantiles(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Meter:
         before = self._server.cpu_sec()
         full = self._run(Closed(in_flight, stretched(self._seconds, throughput(warm))))
         spent = self._server.cpu_sec() - before
-        memory = self._server.rss_mb()
+        memory = self._server.memory_mb()
         if not full.all_good:
             raise _failure(full)
         rate = throughput(full)
@@ -75,7 +75,7 @@ class Meter:
             at_share=self.at(SHARE * rate),
             ready_sec=self._server.ready_sec,
             cpu_us=1e6 * spent / (len(full.status) * self._items),
-            rss_mb=memory,
+            memory_mb=memory,
         )
 
     def at(self, rate: float) -> LoadResult:

@@ -77,7 +77,7 @@ def _figure(turns: Turns, measured: Measured) -> dict[str, Any]:
         "p50_ms": measured.quantiles["p50"],
         "p99_ms": measured.quantiles["p99"],
         "cpu_us_per_item": round(measured.cpu_us, 1),
-        "rss_mb": round(measured.rss_mb, 1),
+        "memory_mb": round(measured.memory_mb, 1),
         "ready_sec": round(measured.ready_sec, 2),
         "at_share": measured.at_share.document(),
     }
