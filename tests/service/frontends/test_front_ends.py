@@ -30,6 +30,8 @@ TEXT = {"content": "a dog barks", "headers": {"content-type": "text/plain"}}
 @contextmanager
 def two_front_ends(bundle: Path, **settings: object) -> Iterator[RunningServer]:
     with running_server(bundle, "--frontends", "2", **settings) as server:
+        with server.client() as client:
+            until(lambda: client.get("/health/ready").status_code == 200)
         yield server
 
 

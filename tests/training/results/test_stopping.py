@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -147,8 +147,16 @@ class Watched(Ledger):
         self.writers.append(os.getpid())
 
 
+@pytest.fixture
+def hears_interrupts() -> Iterator[None]:
+    """Also where the tests are a background job of a shell, which is started deaf to them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_after_an_interrupt_what_is_done_is_kept_and_only_the_parent_has_written_it(
-    tmp_path: Path,
+    tmp_path: Path, hears_interrupts: None
 ) -> None:
     recipe, path = jobs()[0].recipe, tmp_path / "x.jsonl"
     some = [Once("even", f"row {i}", recipe.with_training(seed=i), 4) for i in range(3)]
