@@ -20,11 +20,11 @@ import pytest
 from service.decoding.confinement import allow_processor_time, confine, missing
 from service.decoding.processes import ProcessDecoding
 from tessera.tokenizer import Tokenizer
+from tests.conftest import require
 from tests.media_files import clip
 from tests.service.decoding.reading import decoder_processes, media, read_whole, with_decoders
 
 MEMORY = 256 * 2**20
-FILTERED = pytest.mark.skipif(bool(missing()), reason="; ".join(missing()))
 
 
 def outcome(attempt: Callable[[], object]) -> int:
@@ -46,7 +46,13 @@ def outcome(attempt: Callable[[], object]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-@FILTERED
+@pytest.fixture
+def filtered() -> None:
+    """System calls are."""
+    require(None if missing() else "/", "libseccomp", "libseccomp2")
+
+
+@pytest.mark.usefixtures("filtered")
 @pytest.mark.parametrize(
     "attempt",
     [
@@ -142,7 +148,7 @@ def test_a_decoder_needs_neither_graphs_nor_training() -> None:
     assert said.stdout.strip() == "[]"
 
 
-@FILTERED
+@pytest.mark.usefixtures("filtered")
 def test_the_kernel_is_told_that_no_privilege_comes_back() -> None:
     def check() -> None:
         assert ctypes.CDLL(None).prctl(39, 0, 0, 0, 0) == 1  # PR_GET_NO_NEW_PRIVS
