@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import orjson
+import pybase64
 from numpy.typing import NDArray
 
 from service.errors import ApiError
@@ -42,7 +42,7 @@ class Wire:
             return field | {"data": rounded.tolist() if binary else rounded}
         raw = rounded.tobytes()
         field |= {"encoding": "binary" if binary else "base64", "byte_order": "little"}
-        return field | {"data": raw if binary else base64.b64encode(raw).decode("ascii")}
+        return field | {"data": raw if binary else pybase64.b64encode_as_string(raw)}
 
     def render(self, document: dict[str, Any]) -> bytes:
         """The body of the answer."""

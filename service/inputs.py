@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
 import math
 from collections.abc import Sequence
 from typing import Any, assert_never
 
 import numpy as np
+import pybase64
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -110,7 +110,7 @@ def _bytes(data: str | bytes | None) -> bytes:
     if isinstance(data, bytes):
         return data
     try:
-        return binascii.a2b_base64(data or "", strict_mode=True)
+        return pybase64.b64decode(data or "", validate=True)
     except ValueError:
         raise ApiError("invalid_value", "data is not base64", param="data") from None
 

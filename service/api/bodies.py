@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
+import numpy as np
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -121,7 +122,8 @@ def parse_json(body: bytes, max_values: int) -> dict[str, Any]:
 
 def _require_few_values(body: bytes, most: int) -> None:
     """Bound what parsing costs, which holds up every request; marks in strings count, as telling costs more."""
-    values = sum(map(body.count, (b",", b"[", b"{")))
+    characters = np.frombuffer(body, np.uint8)
+    values = int(sum(np.count_nonzero(characters == mark) for mark in b",[{"))
     if values > most:
         raise ApiError(
             "body_too_large",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
+import pybase64
 from fastapi import APIRouter, Request, Response
 
 from service.api.answers import BodyAnswer, engine_of, json_answer, stamped
@@ -142,4 +142,4 @@ def _render(model: Served, encodings: list[Encoding], encoding_format: EncodingF
 def _vector(encoding: Encoding, encoding_format: EncodingFormat) -> Any:
     if encoding_format == "float":
         return np.ascontiguousarray(encoding.pooled)
-    return base64.b64encode(encoding.pooled.astype("<f4").tobytes()).decode("ascii")
+    return pybase64.b64encode_as_string(encoding.pooled.astype("<f4").tobytes())
