@@ -81,9 +81,8 @@ def add_error_handlers(app: FastAPI) -> None:
         return answer
 
     async def on_bug(request: Request, error: Exception) -> Response:
-        return error_answer(
-            request, ApiError.internal()
-        )  # the framework raises the error again: it is logged
+        # The framework raises the error again, so it is logged.
+        return error_answer(request, ApiError.internal())
 
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(Exception, on_bug)

@@ -44,7 +44,7 @@ def _serve(control: socket.socket, memory_bytes: int) -> None:
             _decode(link, memory_bytes)
         os.close(link)
         process = os.pidfd_open(child)
-        socket.send_fds(control, [b"%d" % child], [process])
+        socket.send_fds(control, [b"1"], [process])
         os.close(process)
 
 

@@ -122,7 +122,7 @@ class Nursery:
                 with theirs:
                     socket.send_fds(self._control, [b"1"], [theirs.fileno()])
                 await _readable(self._control)
-                data, files, _, _ = socket.recv_fds(self._control, 16, 1)
+                data, files, _, _ = socket.recv_fds(self._control, 1, 1)
             except OSError:
                 data, files = b"", []
             except asyncio.CancelledError:
