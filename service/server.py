@@ -15,6 +15,7 @@ from functools import partial
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
+from service.allocator import keep_little
 from service.app import Application, create_app
 from service.bundles import load_bundles
 from service.errors import DeviceLost, StartError
@@ -89,7 +90,8 @@ class DrainingServer(uvicorn.Server):
 
 
 def begin_process(settings: Settings) -> None:
-    """Log to stderr, and let threads take turns often."""
+    """Log to stderr, keep little memory that is free, and let threads take turns often."""
+    keep_little()
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
