@@ -26,6 +26,9 @@ _MOST_CHARS = 16_384
 _FIELDS = ("route", "status", "duration_ms", "error", "model", "items", "segments", "url", "suppressed")
 """Extras of a record that are told as fields of their own."""
 
+_ROOMS = ("service", "tessera")
+"""Whose words `debug` asks for; those of libraries are none."""
+
 _SAID_AT_ONCE = 20
 _AGAIN_SECONDS = 10.0
 """A place in the code may warn so often in a row, and once more after each such while."""
@@ -39,7 +42,9 @@ def begin_logs(form: LogFormat, level: str) -> None:
     handler.addFilter(Suppression())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    root.setLevel(max(logging.INFO, getattr(logging, level.upper())))
+    for room in _ROOMS:
+        logging.getLogger(room).setLevel(level.upper())
     logging.captureWarnings(True)
     if structured:
         sys.excepthook = _log_uncaught

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.tracing import require_tracing, tracing_here
 
 _SWITCH_SECONDS = 0.001
-_LAST_SPANS_SECONDS = 5.0
+_LAST_SPANS_SECONDS = 3.0
 """However slow a collector is, the end of a server does not wait for it longer."""
 
 
@@ -58,7 +58,7 @@ class DrainingServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 log_config=None,
-                log_level="debug" if settings.log_level == "debug" else "warning",
+                log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
                 server_header=False,
