@@ -156,9 +156,13 @@ class Metrics:
         """Count the inputs of one request."""
         for outcome in outcomes:
             if isinstance(outcome, ApiError):
-                self.failed(_REASONS.get(outcome.code, "rejected"))
+                self.refused(outcome)
             else:
                 self._items.add((model, outcome.modality))
+
+    def refused(self, error: ApiError, count: int = 1) -> None:
+        """Count inputs that were not tokenised because of `error`."""
+        self.failed(_REASONS.get(error.code, "rejected"), count)
 
     def failed(self, reason: FailureReason, count: int = 1) -> None:
         """Count inputs that were not tokenised."""

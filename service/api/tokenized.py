@@ -45,8 +45,8 @@ async def tokenized(
     except ClientDisconnected:
         engine.metrics.failed("cancelled", trace.items)
         raise
-    except ApiError:
-        engine.metrics.failed("rejected", trace.items)
+    except ApiError as error:
+        engine.metrics.refused(error, trace.items)
         raise
     engine.metrics.items(model.name, outcomes)
     return outcomes

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -169,6 +170,10 @@ def test_a_server_speaks_json_with_the_ids_of_requests(bundle_dir: Path) -> None
         headers = {"x-request-id": "mine.1", "traceparent": TRACEPARENT, "content-type": "text/plain"}
         client.post("/tokenize", content="a dog barks", headers=headers)
         client.get(f"/{forged}", headers={"x-request-id": "not an id"})
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as stranger:
+            stranger.sendall(b"\x1b[31m no HTTP\r\n\r\n")
+            assert b"400" in stranger.recv(1000)
         sound = sound_file("flac", chirp(65.0), 16_000)
         client.post("/tokenize", content=sound, headers={"content-type": "audio/flac"})
         server.process.terminate()
@@ -183,6 +188,7 @@ def test_a_server_speaks_json_with_the_ids_of_requests(bundle_dir: Path) -> None
     assert mine["duration_ms"] > 0
     assert {each["route"] for each in requests.values()} == {"/tokenize", "unmatched"}
     assert {each["status"] for each in requests.values()} == {200, 404, 422}
+    assert any(each["logger"].startswith("uvicorn") and each["level"] == "warning" for each in documents)
     assert not any(each["level"] in ("error", "critical") for each in documents)
 
 

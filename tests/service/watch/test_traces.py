@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import signal
 import sys
 import time
@@ -21,6 +23,7 @@ from tests.media_files import chirp, sound_file
 from tests.service.inputs import b64, features_input
 from tests.service.running import RunningServer, running_server
 from tests.service.watch.collector import Collector, Told, running_collector
+from tests.service.watch.test_series import anything
 
 TEXT: dict[str, Any] = {"content": "a dog barks", "headers": {"content-type": "text/plain"}}
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
@@ -193,6 +196,27 @@ def test_errors_of_the_server_fail_the_span_those_of_clients_do_not(
     assert late.status_code == 504
     request, _ = told(collector, late.headers["x-request-id"])
     assert (request["failed"], request["attributes"]["error.type"]) == (True, "deadline_exceeded")
+
+
+def test_whatever_clients_send_can_be_told(traced: RunningServer) -> None:
+    dice = random.Random(5)
+    with traced.client() as client:
+        for _ in range(300):
+            request = anything(dice)
+            request["headers"] |= {
+                "traceparent": f"00-{dice.getrandbits(128):032x}-{dice.getrandbits(64):016x}-01",
+                "tracestate": dice.choice(["a=b", "=", "a=b,a=c", "a,,b", "x" * 1000]),
+                "user-agent": dice.choice(["\u00e9\u00ff", "y" * 5000]).encode("latin-1"),
+            }
+            client.request(**request)
+
+        def counted(name: str) -> float:
+            (line,) = re.findall(rf"^tessera_{name}_total (\S+)$", client.get("/metrics").text, re.MULTILINE)
+            return float(line)
+
+        assert counted("traced_requests") >= 200
+        until(lambda: counted("traces_exported") == counted("traced_requests"))
+        assert counted("traces_failed") == 0
 
 
 def test_front_ends_are_told_apart_and_all_is_told_before_the_end(
