@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,9 +19,13 @@ from service.allocator import keep_little
 from service.app import Application, create_app
 from service.bundles import load_bundles
 from service.errors import DeviceLost, StartError
+from service.logs import begin_logs, say, structured
 from service.settings import Settings
+from service.tracing import require_tracing, tracing_here
 
 _SWITCH_SECONDS = 0.001
+_LAST_SPANS_SECONDS = 3.0
+"""However slow a collector is, the end of a server does not wait for it longer."""
 
 
 def serve(settings: Settings) -> None:
@@ -34,9 +38,10 @@ def serve(settings: Settings) -> None:
         DeviceLost: a device died while it served; whoever waited was told.
     """
     begin_process(settings)
+    require_tracing()
     listener = listen(settings.host, settings.port)
     bundles = load_bundles(settings)
-    app = create_app(settings, bundles)
+    app = create_app(settings, bundles, tracing=tracing_here())
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.
     signal.signal(signal.SIGTERM, lambda *_: None)
     greet = partial(greeting, [bundle.name for bundle in bundles], listener)
@@ -50,12 +55,12 @@ class DrainingServer(uvicorn.Server):
     """On SIGTERM: not ready, but serving on until balancers notice; then no admission, then the drain."""
 
     def __init__(self, app: Application, settings: Settings, on_listening: Callable[[], None]) -> None:
-        debug = settings.log_level == "debug"
         super().__init__(
             uvicorn.Config(
                 app,
-                log_level="debug" if debug else "warning",
-                access_log=debug,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
                 server_header=False,
                 proxy_headers=False,
@@ -80,21 +85,23 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter) or self._app.state.lost.is_set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain."""
+        """Drain; what was not told to the collector by then is told in the time that is left, or lost."""
         engine = self._app.state.engine
         engine.draining = True
         if not self._app.state.lost.is_set():
             await asyncio.sleep(self._settings.shutdown_delay_seconds)
         engine.stop_admission()
+        until = time.monotonic() + self._settings.drain_seconds
         await super().shutdown(sockets)
+        if self._app.tracing is not None:
+            seconds = min(_LAST_SPANS_SECONDS, max(0.0, until - time.monotonic()))
+            await asyncio.to_thread(self._app.tracing.close, seconds)
 
 
 def begin_process(settings: Settings) -> None:
     """Log to stderr, keep little memory that is free, and let threads take turns often."""
     keep_little()
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    begin_logs(settings.log_format, settings.log_level)
     # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
     sys.setswitchinterval(_SWITCH_SECONDS)
 
@@ -144,6 +151,9 @@ def greeting(models: Sequence[str], listener: socket.socket) -> None:
     """What a server says once it takes connections."""
     url = _url(listener)
     named = " and ".join(f"'{model}'" for model in models)
+    if structured():
+        say(f"Tessera serves {named} on {url}", url=url)
+        return
     print(
         f"Tessera serves {named} on {url} (documentation: {url}/docs)\n"
         f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",
