@@ -34,6 +34,8 @@ _FAULTS_OF_INPUTS = frozenset(get_args(InputErrorCode))
 
 _FIRST_PAUSE_SEC = 0.004
 _LONGEST_PAUSE_SEC = LEASE_SEC / 10
+_LONGEST_WATCH_SEC = 10.0
+"""That another replica lives does not mean that it is quick."""
 
 
 class CodesCache:
@@ -140,9 +142,9 @@ class CodesCache:
             self._renewing = True
             self._begin(self._renew())
 
-    def watch(self, flight: Flight, model: Served, modality: Modality) -> None:
-        """Another replica computes it: look whether it is done."""
-        self._begin(self._watch(flight, model, modality))
+    def watch(self, flight: Flight, model: Served, modality: Modality, seconds: float) -> None:
+        """Another replica computes it: look whether it is done, for at most `seconds`."""
+        self._begin(self._watch(flight, model, modality, min(seconds, _LONGEST_WATCH_SEC)))
 
     def _begin(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)
@@ -158,11 +160,11 @@ class CodesCache:
             self.shared.renew(self._leases)
         self._renewing = False
 
-    async def _watch(self, flight: Flight, model: Served, modality: Modality) -> None:
+    async def _watch(self, flight: Flight, model: Served, modality: Modality, seconds: float) -> None:
         """Lead `flight` as long as another replica computes it and somebody here waits."""
         assert self.shared is not None, "other replicas are met in a Redis. This is a bug."
-        pause, claim = _FIRST_PAUSE_SEC, Claim.THEIRS
-        while claim is Claim.THEIRS and self.flights.followed(flight):
+        pause, claim, until = _FIRST_PAUSE_SEC, Claim.THEIRS, time.perf_counter() + seconds
+        while claim is Claim.THEIRS and self.flights.followed(flight) and time.perf_counter() < until:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SEC)
             found = (await self.shared.claim([flight]))[0]
@@ -280,7 +282,8 @@ class _Visit:
                 self._led.discard(index)
                 self._followed[index] = future
                 cache.counts.follower()
-                cache.watch(flight, self._model, modality)
+                # Half of the time of this request is left to compute it here after all.
+                cache.watch(flight, self._model, modality, self._terms.seconds_left / 2)
 
     async def _fly(self, uncached: Iterable[int] = ()) -> None:
         """Compute what is led, and what cannot be cached."""
@@ -302,19 +305,15 @@ class _Visit:
             self._cache.hand_over(flight)
 
     async def _follow(self) -> None:
-        """Wait until one lands or is handed over; who waited half of his time computes himself."""
-        left, started = self._terms.seconds_left, time.perf_counter()
-        await asyncio.wait(
-            self._followed.values(),
-            timeout=None if left == float("inf") else left / 2,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        """Wait until one lands, or is handed over to this request."""
+        started = time.perf_counter()
+        await asyncio.wait(self._followed.values(), return_when=asyncio.FIRST_COMPLETED)
         self._timings.queue += time.perf_counter() - started
-        done = {index: future for index, future in self._followed.items() if future.done()}
-        for index, future in (done or dict(self._followed)).items():
+        for index, future in list(self._followed.items()):
+            if not future.done():
+                continue
             del self._followed[index]
-            outcome = future.result() if future.done() else None
-            future.cancel()
+            outcome = future.result()
             if outcome is None:
                 self._led.add(index)
             else:

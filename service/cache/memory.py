@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-OVERHEAD = 330
+OVERHEAD = 230
 """Bytes of an entry beside its key and its data: two objects, and their place in a dictionary with an order."""
 
 
