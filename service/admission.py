@@ -110,6 +110,17 @@ class Admission:
         self.micros.give_back(cost.micros)
         return False
 
+    def require_few_segments(self, segments: int) -> None:
+        """Bound the answer of one request.
+
+        Raises:
+            ApiError: `too_many_segments`.
+        """
+        limit = self.max_request_segments
+        if segments > limit:
+            message = f"the inputs of the request have more than {limit} segments together"
+            raise _refusal("too_many_segments", message, limit, segments, "max_request_segments")
+
     @property
     def accepts(self) -> bool:
         """Whether a small request would be admitted now."""
@@ -139,10 +150,7 @@ class Lease:
             ApiError: `too_many_segments`.
         """
         self._segments += segments
-        limit = self._admission.max_request_segments
-        if self._segments > limit:
-            message = f"the inputs of the request have more than {limit} segments together"
-            raise _refusal("too_many_segments", message, limit, self._segments, "max_request_segments")
+        self._admission.require_few_segments(self._segments)
 
     def extend(self, cost: Cost) -> bool:
         """Take more room if there is some."""

@@ -15,6 +15,7 @@ from service.api import embeddings, health, models, tokenize
 from service.api.answers import add_error_handlers
 from service.api.direct import DirectRoutes
 from service.bundles import LoadedBundle, load_bundles
+from service.cache import cache_of
 from service.contract import API_VERSION, document_of
 from service.costs import Costs
 from service.decoding import decoding_of
@@ -62,6 +63,7 @@ def create_app(
     """
     metrics = Metrics()
     held = OwnRoom(settings.max_held_bytes)
+    cache = cache_of(settings, settings.cache_bytes, metrics.registry)
 
     @asynccontextmanager
     async def run_engine(lost: asyncio.Event) -> AsyncIterator[Engine]:
@@ -74,7 +76,7 @@ def create_app(
             on_batch=metrics.batch,
             on_lost=lost.set,
         )
-        engine = Engine(models, settings, metrics, decoding=decoding(settings, settings.workers))
+        engine = Engine(models, settings, metrics, decoding=decoding(settings, settings.workers), cache=cache)
         metrics.watch(engine, held)
         engine.start()
         yield engine

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from service.errors import ApiError
 from service.schemas import DType, EncodingFormat, ReturnField
-from tessera.codes import Codes, Encoding
+from tessera.codes import Codes, Encoding, pooled
+from tessera.opener import ClipOpener
 
 JSON = "application/json"
 MSGPACK = "application/msgpack"
@@ -52,33 +53,44 @@ class Wire:
 
 
 def item_document(
-    index: int, item_id: str | None, codes: Codes, returns: Sequence[ReturnField], wire: Wire
+    index: int,
+    item_id: str | None,
+    codes: Codes,
+    returns: Sequence[ReturnField],
+    wire: Wire,
+    opener: ClipOpener,
 ) -> dict[str, Any]:
-    """One entry of `data`; more than codes are those of an `Encoding`."""
+    """One entry of `data`. Embeddings are looked up in the codebook; margins and latents are those of an `Encoding`."""
     # JSON takes arrays as they are, so that no list is made of them.
     said = codes.to_json() if wire.media_type == MSGPACK else codes.fields()
     document = {"index": index, "id": item_id, **said}
     if "codes" not in returns:
         del document["codes"]
         document.pop("clip_codes", None)
-    if isinstance(codes, Encoding):
-        document |= _array_documents(codes, returns, wire)
+    if returns != ["codes"]:
+        arrays = _arrays(codes, returns, opener)
+        document |= {name: wire.array(values) for name, values in arrays.items()}
     return document
 
 
-def _array_documents(encoding: Encoding, returns: Sequence[ReturnField], wire: Wire) -> dict[str, Any]:
+def _arrays(
+    codes: Codes, returns: Sequence[ReturnField], opener: ClipOpener
+) -> dict[str, NDArray[np.float32]]:
+    """What was asked for beside codes."""
     arrays: dict[str, NDArray[np.float32]] = {}
-    if "margins" in returns:
-        arrays["margins"] = encoding.margins
-        if encoding.clip_margins is not None:
-            arrays["clip_margins"] = encoding.clip_margins
-    if "embeddings" in returns:
-        arrays["embeddings"] = encoding.embeddings
-    if "latents" in returns:
-        arrays["latents"] = encoding.latents
-    if "pooled" in returns:
-        arrays["pooled"] = encoding.pooled
-    return {name: wire.array(array) for name, array in arrays.items()}
+    if isinstance(codes, Encoding) and "margins" in returns:
+        arrays["margins"] = codes.margins
+        if codes.clip_margins is not None:
+            arrays["clip_margins"] = codes.clip_margins
+    if isinstance(codes, Encoding) and "latents" in returns:
+        arrays["latents"] = codes.latents
+    if "embeddings" in returns or "pooled" in returns:
+        embeddings = opener.detokenize(codes.codes)
+        if "embeddings" in returns:
+            arrays["embeddings"] = embeddings
+        if "pooled" in returns:
+            arrays["pooled"] = pooled(embeddings)
+    return arrays
 
 
 def error_document(index: int, item_id: str | None, error: ApiError, request_id: str) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from service.admission import Lease
+from service.cache.cache import CodesCache
 from service.costs import Cost
 from service.decoding.reading import Decoding, Reader
 from service.errors import ApiError
@@ -63,6 +65,7 @@ class Engine:
         *,
         decoding: Decoding,
         open_media: int | None = None,
+        cache: CodesCache | None = None,
     ) -> None:
         """The first of `models` is the default. `open_media` is that of the settings, or a share."""
         self.models = {model.name: model for model in models}
@@ -74,6 +77,7 @@ class Engine:
         self.admissions = list(dict.fromkeys(model.admission for model in models))
         self._decoding = decoding
         metrics.watch_decoders(decoding)
+        self._cache = cache
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="open")
         self._open_media = asyncio.Semaphore(open_media or settings.max_open_media)
 
@@ -88,6 +92,8 @@ class Engine:
         self.stop_admission()
         await asyncio.gather(*(device.close(self.settings.drain_seconds) for device in self.devices))
         await self._decoding.close()
+        if self._cache is not None:
+            await self._cache.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def stop_admission(self) -> None:
@@ -132,23 +138,35 @@ class Engine:
         Raises:
             ApiError: the request is not admitted, or has too many segments.
         """
-        request = _Request(model, terms, timings)
+        request, places = _Request(model, terms, timings), dict(enumerate(items))
+        if self._cache is None:
+            outcomes = await self._computed(request, places)
+        else:
+            compute = partial(self._computed, request)
+            outcomes = await self._cache.outcomes(model, places, terms, timings, compute, self._threads)
+        return [_placed(outcome, index) for index in places for outcome in outcomes[index]]
+
+    async def _computed(
+        self, request: _Request, items: Mapping[int, Item | ApiError]
+    ) -> dict[int, list[Outcome]]:
+        """What becomes of `items`, by their place in the request; errors do not say it yet."""
+        model = request.model
         ready: dict[int, ReadyClips] = {}
         media: dict[int, AudioInput | VideoInput] = {}
         outcomes: dict[int, list[Outcome]] = {}
         cost, segments = Cost(), 0
-        for index, item in enumerate(items):
+        for index, item in items.items():
             opened = await self._opened(request, index, item)
             if isinstance(opened, ReadyClips):
                 ready[index] = opened
                 cost = cost.plus(model.cost_of(opened))
                 segments += opened.segments
             elif isinstance(opened, ApiError):
-                outcomes[index] = [opened.at(_place(index))] * clips_of([item])
+                outcomes[index] = [opened] * clips_of([item])
             else:
                 media[index] = opened
                 cost = cost.plus(model.window_cost(media_modality(opened)))
-        with model.admission.admit(cost, terms.seconds_left) as lease:
+        with model.admission.admit(cost, request.terms.seconds_left) as lease:
             lease.count(segments)
             work = [self._tokenize_media(request, index, item, lease) for index, item in media.items()]
             if ready:
@@ -156,7 +174,7 @@ class Engine:
             # A task for each is needed only where there are several.
             for done in [await work[0]] if len(work) == 1 else await asyncio.gather(*work):
                 outcomes |= done
-        return [outcome for index in range(len(items)) for outcome in outcomes[index]]
+        return outcomes
 
     async def _opened(
         self, request: _Request, index: int, item: Item | ApiError
@@ -175,9 +193,7 @@ class Engine:
         except ApiError as error:
             return error
         finally:
-            ended = time.perf_counter()
-            request.timings.decode += ended - started
-            request.timings.note("decode", started, ended, index)
+            request.timings.took("decode", started, index)
 
     async def _tokenize_media(
         self, request: _Request, index: int, item: AudioInput | VideoInput, lease: Lease
@@ -186,14 +202,12 @@ class Engine:
         request = replace(request, place=index)
         try:
             async with self._open_media:
-                begun = time.perf_counter()
-                request.timings.queue += begun - arrived
-                request.timings.note("queue", arrived, begun, index)
+                request.timings.took("queue", arrived, index)
                 return {index: [await self._encode(request, item, lease)]}
         except InputError as error:
-            return {index: [ApiError.of_input(error, source_field(item)).at(_place(index))]}
+            return {index: [ApiError.of_input(error, source_field(item))]}
         except ApiError as error:
-            return {index: [error.at(_place(index))]}
+            return {index: [error]}
         except Exception as error:
             return {index: [_internal(index, error)]}
 
@@ -308,7 +322,7 @@ async def _tokenize_ready(request: _Request, ready: Mapping[int, ReadyClips]) ->
     try:
         answer = await request.received(running)
     except ApiError as error:
-        return {index: [error.at(_place(index))] * clips.count for index, clips in ready.items()}
+        return {index: [error] * clips.count for index, clips in ready.items()}
     finally:
         running.cancel()
     outcomes: dict[int, list[Outcome]] = {}
@@ -345,10 +359,10 @@ def clips_of(items: Sequence[Item | ApiError]) -> int:
     return sum(len(item.values) if isinstance(item, FeatureArray) else 1 for item in items)
 
 
-def _place(index: int) -> str:
-    return f"inputs[{index}]"
+def _placed(outcome: Outcome, index: int) -> Outcome:
+    return outcome.at(f"inputs[{index}]") if isinstance(outcome, ApiError) else outcome
 
 
 def _internal(index: int, error: Exception) -> ApiError:
-    _log.error("%s failed", _place(index), exc_info=error)
-    return ApiError.internal().at(_place(index))
+    _log.error("inputs[%d] failed", index, exc_info=error)
+    return ApiError.internal()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import StartError
@@ -19,6 +20,7 @@ from tessera.limits import Limits
 
 _PREFIX = "TESSERA_"
 _INPUT = Limits()
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 def _limit(default: float, unit: str, description: str) -> Any:
@@ -120,6 +122,34 @@ class Settings(BaseSettings):
         30, ge=1, description="Finish what was admitted within this time after SIGTERM."
     )
 
+    cache_bytes: int = Field(
+        64 * 2**20,
+        ge=0,
+        description="Codes of inputs that were tokenised before, in memory; 0 turns every cache off.",
+        json_schema_extra={"limit_unit": "bytes"},
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="redis://, rediss:// or unix:// of a Redis in which replicas share codes."
+    )
+    redis_connect_timeout_ms: int = Field(
+        200, ge=1, le=60_000, description="To connect to Redis; a request may wait so long."
+    )
+    redis_timeout_ms: int = Field(
+        50, ge=1, le=60_000, description="For an answer of Redis; a request may wait so long."
+    )
+    redis_ttl_seconds: int = Field(
+        7 * 24 * 3600, ge=1, le=2**31 - 1, description="Redis forgets codes after this time."
+    )
+    redis_failures: int = Field(
+        3, ge=1, le=1000, description="Failures of Redis in a row until it is left out."
+    )
+    redis_retry_seconds: float = Field(
+        5,
+        gt=0,
+        allow_inf_nan=False,
+        description="A Redis that is left out is tried so often, by no request.",
+    )
+
     max_body_bytes: int = _limit(96 * 2**20, "bytes", "One request body.")
     max_held_bytes: int = _limit(384 * 2**20, "bytes", "All request bodies that are being answered.")
     max_inputs: int = _limit(64, "inputs", "Inputs of one request.")
@@ -151,6 +181,18 @@ class Settings(BaseSettings):
             return str(Device.parse(value))
         except RuntimeUnavailable:
             raise ValueError(DEVICE_RULE) from None
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_has_a_url(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            parts = urlsplit(value.get_secret_value()) if value else None
+            if parts is None or (parts.scheme in _REDIS_SCHEMES and parts.port != 0):
+                return value
+        except ValueError:
+            pass
+        # It may hold a password, so it is not said again.
+        raise ValueError("must be a URL that begins with redis://, rediss:// or unix://")
 
     @model_validator(mode="after")
     def _whole_requests_fit(self) -> Self:

@@ -55,6 +55,12 @@ class Timings:
     notes: list[Note] | None = None
     unnoted: int = 0
 
+    def took(self, stage: Stage, started: float, place: int | None = None) -> None:
+        """Add what a stage took that ends now."""
+        ended = time.perf_counter()
+        setattr(self, stage, getattr(self, stage) + ended - started)
+        self.note(stage, started, ended, place)
+
     def note(self, stage: Stage, started: float, ended: float, place: int | None = None) -> None:
         """Note when a stage took place; not for ever many of them."""
         if self.notes is None or ended <= started:

@@ -132,8 +132,13 @@ class Encoding(Codes):
     @property
     def pooled(self) -> NDArray[np.float32]:
         """The mean embedding of the clip, [Q]: what retrieval compares by cosine."""
-        mean: NDArray[np.float32] = self.embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return mean
+        return pooled(self.embeddings)
+
+
+def pooled(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean [Q] of the embeddings [N, Q] of a clip."""
+    mean: NDArray[np.float32] = embeddings.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def _or_nan(value: float | None) -> float:

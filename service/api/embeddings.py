@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pybase64
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 
 from service.api.answers import BodyAnswer, engine_of, json_answer, stamped
 from service.api.bodies import content_type, read_json, require_few, validated
@@ -21,7 +22,7 @@ from service.inputs import parse_input
 from service.schemas import EmbeddingsOptions, EncodingFormat, Input
 from service.serving import Served
 from service.trace import Trace
-from tessera.codes import Encoding
+from tessera.codes import Codes, pooled
 from tessera.windows import Modality
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -47,9 +48,9 @@ async def embeddings(request: Request) -> Response:
     texts = _texts(sources)
     require_few(len(texts), engine.settings, "input")
     items = [_item(text, options.modality) for text in texts]
-    outcomes = await tokenized(request, engine, model, items)
-    encodings = [outcome for outcome in outcomes if isinstance(outcome, Encoding)]
-    if len(encodings) < len(outcomes):
+    outcomes = await tokenized(request, engine, model, items, full=False)
+    clips = [outcome for outcome in outcomes if isinstance(outcome, Codes)]
+    if len(clips) < len(outcomes):
         raise combined(
             [
                 _renamed(outcome, index, alone=isinstance(sources, str))
@@ -57,7 +58,7 @@ async def embeddings(request: Request) -> Response:
                 if isinstance(outcome, ApiError)
             ]
         )
-    render = partial(_render, model, encodings, options.encoding_format)
+    render = partial(_render, model, clips, options.encoding_format)
     body = await written(engine, Trace.of(request.scope), outcomes, render)
     return BodyAnswer(body, "application/json")
 
@@ -128,18 +129,19 @@ def _renamed(error: ApiError, index: int, *, alone: bool) -> ApiError:
     )
 
 
-def _render(model: Served, encodings: list[Encoding], encoding_format: EncodingFormat) -> bytes:
-    segments = sum(len(encoding.codes) for encoding in encodings)
+def _render(model: Served, clips: list[Codes], encoding_format: EncodingFormat) -> bytes:
+    segments = sum(len(clip.codes) for clip in clips)
+    vectors = (pooled(model.opener.detokenize(clip.codes)) for clip in clips)
     data = [
-        {"object": "embedding", "index": index, "embedding": _vector(encoding, encoding_format)}
-        for index, encoding in enumerate(encodings)
+        {"object": "embedding", "index": index, "embedding": _written(vector, encoding_format)}
+        for index, vector in enumerate(vectors)
     ]
     usage = {"prompt_tokens": segments, "total_tokens": segments}
     document = stamped(model, "emb", {"object": "list", "data": data, "usage": usage})
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _vector(encoding: Encoding, encoding_format: EncodingFormat) -> Any:
+def _written(vector: NDArray[np.float32], encoding_format: EncodingFormat) -> Any:
     if encoding_format == "float":
-        return np.ascontiguousarray(encoding.pooled)
-    return pybase64.b64encode_as_string(encoding.pooled.astype("<f4").tobytes())
+        return np.ascontiguousarray(vector)
+    return pybase64.b64encode_as_string(vector.astype("<f4").tobytes())

@@ -18,7 +18,7 @@ from service.contract import DETOKENIZE, TOKENIZE
 from service.encoding import Wire, error_document, item_document, usage_document
 from service.engine import Outcome
 from service.errors import ApiError, combined
-from service.schemas import DetokenizeOptions
+from service.schemas import DetokenizeOptions, ReturnField
 from service.serving import Served
 from service.settings import setting_name
 from service.trace import Trace
@@ -26,6 +26,9 @@ from tessera.codes import Codes
 from tessera.errors import InputError
 
 router = APIRouter(tags=["tokens"])
+
+_OF_CODES: frozenset[ReturnField] = frozenset({"codes", "embeddings", "pooled"})
+"""What follows from codes and the codebook; for more the graphs are asked for all that they say."""
 
 
 @router.post("/tokenize", **TOKENIZE)
@@ -42,7 +45,7 @@ async def tokenize(request: Request) -> Response:
     engine = engine_of(request)
     asked = await read_tokenize(request, engine)
     model = engine.model(asked.options.model)
-    full = asked.options.returns != ["codes"]
+    full = not _OF_CODES.issuperset(asked.options.returns)
     outcomes = await tokenized(
         request, engine, model, asked.items, truncate=asked.options.truncate, full=full
     )
@@ -109,7 +112,7 @@ def _render(
     data = [
         error_document(index, item_id, outcome, request_id)
         if isinstance(outcome, ApiError)
-        else item_document(index, item_id, outcome, asked.options.returns, wire)
+        else item_document(index, item_id, outcome, asked.options.returns, wire, model.opener)
         for index, (item_id, outcome) in enumerate(zip(asked.ids, outcomes, strict=True))
     ]
     usage = usage_document([outcome for outcome in outcomes if isinstance(outcome, Codes)])

@@ -1,4 +1,4 @@
-"""`tessera bench serve`, `graphs`, `overload` and `soak`."""
+"""`tessera bench serve`, `graphs`, `overload`, `soak` and `cache`."""
 
 from __future__ import annotations
 
@@ -72,3 +72,14 @@ def soak(
     from service.bench.soak import run_soak
 
     run_soak(bundle, minutes=minutes, share=share, out=out, plot=plot)
+
+
+def cache(
+    bundle: BundleOption = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long each figure is measured.")] = 2.0,
+    out: OutOption = None,
+) -> None:
+    """Items a second whose codes are known against the same ones computed, for what the bundle reads."""
+    from service.bench.cache import run_cache_bench
+
+    run_cache_bench(bundle, seconds=seconds, out=out)

@@ -41,7 +41,7 @@ def core_rate(case: Case, size: int, seconds: float) -> CoreRate:
 
 
 async def _drive(case: Case, size: int, seconds: float) -> CoreRate:
-    app = create_app(Settings.load(), [LoadedBundle("bench", case.tokenizer)])
+    app = create_app(Settings.load(cache_bytes=0), [LoadedBundle("bench", case.tokenizer)])
     async with app.api.router.lifespan_context(app.api):
         engine: Engine = app.state.engine
         while not engine.ready:

@@ -44,7 +44,9 @@ class Plan(BaseModel):
             )
             for bundle in bundles
         ]
-        return cls(settings=settings.model_dump(mode="json"), models=models, places=list(map(str, places)))
+        # Secrets are not dumped; a front end finds them in its environment, as its owner did.
+        plain = settings.model_dump(mode="json", exclude={"redis_url"})
+        return cls(settings=plain, models=models, places=list(map(str, places)))
 
     @property
     def devices(self) -> int:

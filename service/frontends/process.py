@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from service.app import assembled
+from service.cache import cache_of
 from service.decoding import decoding_of
 from service.engine import Engine
 from service.errors import DeviceLost, StartError
@@ -39,6 +40,7 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
     settings = Settings(**plan.settings)
     begin_process(settings)
     metrics = Metrics()
+    cache = cache_of(settings, _share(settings.cache_bytes, own, settings), metrics.registry)
     shared = Board(board, plan.shape(settings), settings, own)
     openers = [_opener(model, settings) for model in plan.models]
     link: OwnerLink
@@ -54,6 +56,7 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
             metrics,
             decoding=decoding_of(settings, _share(settings.workers, own, settings)),
             open_media=_share(settings.max_open_media, own, settings),
+            cache=cache,
         )
         engine.start()
         yield engine

@@ -110,9 +110,9 @@ class EvenCosts(Costs):
 
 @asynccontextmanager
 async def running_app(tokenizer: Tokenizer, **settings: Any) -> AsyncIterator[RunningApp]:
-    """Run the application around `tokenizer`, where a segment costs a second."""
+    """Run the application around `tokenizer`, where a segment costs a second, and graphs see every request."""
     app = create_app(
-        Settings.load(**settings),
+        Settings.load(**{"cache_bytes": 0, **settings}),
         [LoadedBundle("tiny", tokenizer)],
         costs=EvenCosts,
         decoding=lambda _, turns: ThreadDecoding(turns),

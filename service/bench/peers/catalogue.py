@@ -156,7 +156,14 @@ def _tessera(plan: Plan) -> Sequence[str]:
 PEERS: Mapping[str, Peer] = {
     peer.name: peer
     for peer in (
-        Peer(TESSERA, "tessera", (tessera_raw, tessera_json), _tessera, python=None),
+        Peer(
+            TESSERA,
+            "tessera",
+            (tessera_raw, tessera_json),
+            _tessera,
+            python=None,
+            settings={"TESSERA_CACHE_BYTES": "0"},
+        ),
         Peer(
             "mosec",
             "mosec",

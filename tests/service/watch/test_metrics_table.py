@@ -33,7 +33,8 @@ def name_of(family: Metric) -> str:
 
 
 async def exposed(tokenizer: Tokenizer) -> Known:
-    async with running_app(tokenizer) as running:
+    """With a Redis that is not there: its metrics are."""
+    async with running_app(tokenizer, cache_bytes=2**20, redis_url="redis://127.0.0.1:1") as running:
         metrics = running.engine.metrics
         metrics.watch_tracing(SimpleNamespace(requests=0, exported=0, failed=0))
         metrics.stages(Timings())

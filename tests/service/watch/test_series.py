@@ -12,6 +12,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.app import create_app
+from service.cache.counts import ErrorKind
 from service.errors import CATALOGUE
 from service.metrics import FailureReason
 from service.settings import Settings
@@ -46,6 +47,8 @@ def bounds(models: int, levels: int) -> dict[str, int]:
         "tessera_batch_items": 9 + 1 + 2,
         "tessera_batch_fill_ratio": 7 + 1 + 2,
         "tessera_model_info": models,
+        "tessera_cache_hits": 2,
+        "tessera_cache_errors": len(get_args(ErrorKind)),
         "tessera_codebook_counted_segments": use,
         "tessera_codebook_perplexity": use,
         "tessera_codebook_code_used_ratio": use,
