@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.bench.cache import run_cache_bench
 from service.bench.cases import feature_cases, has_codes
 from service.bench.core import core_rate
 from service.bench.graphs import run_graphs_bench
@@ -65,6 +66,16 @@ def test_the_bench_measures_each_case_bare_in_process_and_over_http(
 def test_a_case_that_there_is_not_is_an_error() -> None:
     with pytest.raises(TesseraError, match="no such case"):
         run_bench(str(DEMO), Wanted(0.1, ("smells",)), out=None, plot=None)
+
+
+def test_what_is_known_is_measured_against_what_is_computed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "cache.json"
+    run_cache_bench(str(DEMO), seconds=0.3, out=out)
+    figures = {figure["case"]: figure for figure in published(out, capsys)["figures"]}
+    assert figures.keys() == {"audio", "video", "text"}
+    assert all(figure["hits_per_second"] > 0 and figure["ratio"] > 0 for figure in figures.values())
 
 
 def test_overload_tells_admitted_from_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from tests.service.running import running_server
 
 def test_a_device_that_dies_ends_the_process_and_everybody_is_told(bundle_dir: Path) -> None:
     with (
-        running_server(bundle_dir, module="tests.service.mortal_server", streams=1) as server,
+        running_server(bundle_dir, module="tests.service.mortal_server", streams=1, cache_bytes=0) as server,
         ThreadPoolExecutor(4) as pool,
         server.client() as client,
     ):

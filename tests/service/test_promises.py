@@ -185,7 +185,7 @@ def test_promise_4_a_dead_device_thread_makes_the_process_not_live(faulty: Fault
 
 
 def test_promise_5_sigterm_loses_no_admitted_request(bundle_dir: Path) -> None:
-    with running_server(bundle_dir) as server, server.client() as client:
+    with running_server(bundle_dir, cache_bytes=0) as server, server.client() as client:
         long = sound_file("flac", chirp(300.0), 16_000)
 
         def send(_: int) -> httpx.Response:
@@ -228,7 +228,7 @@ def test_promise_5_what_was_not_admitted_before_sigterm_is_sent_elsewhere(bundle
 def test_promise_6_a_long_input_is_never_in_memory_decoded(bundle_dir: Path) -> None:
     decoded = 20 * 60 * 16_000 * 4
     body = sound_file("mp3", sine(20 * 60.0), 16_000)
-    with running_server(bundle_dir) as server, server.client() as client:
+    with running_server(bundle_dir, cache_bytes=0) as server, server.client() as client:
 
         def codes(content: bytes) -> Any:
             answer = client.post("/tokenize", content=content, headers={"content-type": "audio/mpeg"})

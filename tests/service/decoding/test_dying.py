@@ -150,7 +150,11 @@ def test_decoders_killed_at_random_cost_no_request_its_codes(bundle_dir: Path, t
                     killed += 1
             time.sleep(random.uniform(0.05, 0.2))
 
-    with running_server(bundle_dir) as server, server.client() as client, ThreadPoolExecutor(6) as pool:
+    with (
+        running_server(bundle_dir, cache_bytes=0) as server,
+        server.client() as client,
+        ThreadPoolExecutor(6) as pool,
+    ):
         killing = threading.Thread(target=kill, args=[server.process.pid])
         killing.start()
 
