@@ -11,16 +11,20 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
 from service.app import Application, create_app
 from service.bundles import load_bundles
+from service.connections import Bounds, Connection
 from service.errors import DeviceLost, StartError
 from service.settings import Settings
 
 _SWITCH_SECONDS = 0.001
+_TICKS = 10
+"""Tenths of a second between two looks at the connections."""
 
 
 def serve(settings: Settings) -> None:
@@ -48,11 +52,21 @@ def serve(settings: Settings) -> None:
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: not ready, but serving on until balancers notice; then no admission, then the drain."""
 
-    def __init__(self, app: Application, settings: Settings, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        settings: Settings,
+        on_listening: Callable[[], None],
+        *,
+        connections: int | None = None,
+    ) -> None:
+        """It takes so many `connections`, or those of the settings."""
+        bounds = Bounds.of(settings, connections or settings.max_connections, app.refuse)
         debug = settings.log_level == "debug"
         super().__init__(
             uvicorn.Config(
                 app,
+                http=cast(type[asyncio.Protocol], partial(Connection, bounds)),
                 log_level="debug" if debug else "warning",
                 access_log=debug,
                 timeout_graceful_shutdown=settings.drain_seconds,
@@ -76,7 +90,15 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Looked at ten times a second: whether to end."""
+        if counter % _TICKS == 0:
+            self._check_connections()
         return await super().on_tick(counter) or self._app.state.lost.is_set()
+
+    def _check_connections(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.check(now)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain."""
@@ -89,12 +111,19 @@ class DrainingServer(uvicorn.Server):
 
 
 def begin_process(settings: Settings) -> None:
-    """Log to stderr, and let threads take turns often."""
+    """Log to stderr, let threads take turns often, and have as many connections as the system allows."""
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if sys.platform != "win32":
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        # macOS says that there is no limit, and refuses to have none.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:

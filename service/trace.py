@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from service.errors import ApiError
 
 _SCOPE_KEY = "tessera"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -30,14 +34,19 @@ class Timings:
 
 @dataclass(slots=True)
 class Trace:
-    """One request; `deadline` is on the clock of `time.perf_counter`."""
+    """One request; `deadline` is on the clock of `time.perf_counter`.
+
+    `task` is what answers it. `hold` counts bytes of the answer, until the request is over, as those of bodies are.
+    """
 
     request_id: str
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     timings: Timings = field(default_factory=Timings)
     deadline: float | None = None
-    expired: bool = False
+    task: asyncio.Task[object] | None = None
+    expired: ApiError | None = None
+    hold: Callable[[int], None] = lambda size: None
 
     @classmethod
     def begin(cls, scope: Any) -> Trace:
@@ -60,6 +69,20 @@ class Trace:
         """The trace of an ASGI scope."""
         trace: Trace = scope[_SCOPE_KEY]
         return trace
+
+    @staticmethod
+    def find(scope: Any) -> Trace | None:
+        """The trace of an ASGI scope, once there is one."""
+        trace: Trace | None = scope.get(_SCOPE_KEY)
+        return trace
+
+    def expire(self, error: ApiError) -> bool:
+        """Answer `error` in place of what the request asks for; false where one expired already, or it is too soon."""
+        if self.expired or self.task is None:
+            return False
+        self.expired = error
+        self.task.cancel()
+        return True
 
     @property
     def elapsed(self) -> float:

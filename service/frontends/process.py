@@ -59,7 +59,12 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
         await link.close()
 
     app = assembled(settings, metrics, shared.bodies, run_engine, lambda: link.exposition())
-    server = DrainingServer(app, settings, lambda: link.listening())
+    server = DrainingServer(
+        app,
+        settings,
+        lambda: link.listening(),
+        connections=_share(settings.max_connections, own, settings),
+    )
 
     def stop(*_: object) -> None:
         server.should_exit = True
