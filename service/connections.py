@@ -7,6 +7,8 @@ head. Here a connection has a turn: its client's, while a request arrives or an 
 from __future__ import annotations
 
 import asyncio
+import select
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from typing import Any, cast
@@ -66,12 +68,18 @@ class Connection(HttpToolsProtocol):
         """Whether it is the client's turn."""
         return not self._whole or self.cycle is None or self.cycle.response_complete
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As asyncio's. One connection too many is made up for by those that wait longest for their clients."""
         super().connection_made(transport)
         self.turn = self.moved = self.loop.time()
-        if len(self.connections) > self._bounds.most and not self._make_room():
-            self.app = self._bounds.refuse  # type: ignore[assignment]
+        if len(self.connections) > self._bounds.most:
+            self._make_room()
+
+    def on_headers_complete(self) -> None:
+        """A request can be begun, if there are not as many already."""
+        if len(self.connections) > self._bounds.most and self._is_one_too_many():
+            self.app = self._bounds.refuse
+        super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
         """As asyncio's."""
@@ -187,13 +195,28 @@ class Connection(HttpToolsProtocol):
         """Whether nothing more is said."""
         return self._ended or self.transport.is_closing()
 
-    def _make_room(self) -> bool:
-        """End the connections that wait longest for their clients; false if none does."""
+    def _make_room(self) -> None:
+        """End the connections that wait longest for their clients."""
         others = [c for c in self.connections if isinstance(c, Connection) and c is not self and c.waits]
-        oldest = nsmallest(max(1, self._bounds.most // _AT_ONCE), others, key=lambda each: each.turn)
+        oldest = nsmallest(max(1, self._bounds.most // _AT_ONCE), _silent(others), key=lambda each: each.turn)
         for connection in oldest:
+            self.connections.discard(connection)
             connection.transport.abort()
-        return bool(oldest)
+
+    def _is_one_too_many(self) -> bool:
+        busy = sum(isinstance(c, Connection) and not c.waits for c in self.connections)
+        return busy >= self._bounds.most
+
+
+def _silent(connections: Sequence[Connection]) -> Iterator[Connection]:
+    """Those whose clients said nothing that was not read: where many come at once, it is read later."""
+    found = {c.transport.get_extra_info("socket").fileno(): c for c in connections}
+    spoken = select.poll()
+    for descriptor in found:
+        spoken.register(descriptor, select.POLLIN)
+    for descriptor, _ in spoken.poll(0):
+        del found[descriptor]
+    return iter(found.values())
 
 
 class _Lingering:
