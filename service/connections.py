@@ -62,6 +62,7 @@ class Connection(HttpToolsProtocol):
         self._unread = 0  # bytes that came since the last that were a body, or the end of a request
         self._buffered = 0  # bytes of answers that were not taken yet
         self._ended = False  # whether nothing more is read
+        self._last = False  # whether no other request is read after the one that comes
 
     @property
     def waits(self) -> bool:
@@ -80,6 +81,8 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self._bounds.most and self._is_one_too_many():
             self.app = self._bounds.refuse
         super().on_headers_complete()
+        if self._last:
+            self.cycle.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
         """As asyncio's."""
@@ -132,6 +135,13 @@ class Connection(HttpToolsProtocol):
             self._expire(bounds.silence_seconds, "max_silence_seconds")
         elif now - self.turn > bounds.transfer_seconds:
             self._expire(bounds.transfer_seconds, "max_transfer_seconds")
+
+    def shutdown(self) -> None:
+        """The server ends: what was asked is answered, also if it was not read yet."""
+        if self.waits and not any(_silent([self])):
+            self._last = True
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP gets the one envelope too."""

@@ -23,8 +23,7 @@ from service.errors import DeviceLost, StartError
 from service.settings import Settings
 
 _SWITCH_SECONDS = 0.001
-_TICKS = 10
-"""Tenths of a second between two looks at the connections."""
+_CHECK_SECONDS = 1.0
 
 
 def serve(settings: Settings) -> None:
@@ -82,6 +81,7 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
         await super().startup(sockets)
+        self._checks = asyncio.create_task(self._check_connections())
         # What is loaded by now stays: the collector need not look through it again and again while requests wait.
         gc.collect()
         gc.freeze()
@@ -90,15 +90,15 @@ class DrainingServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Looked at ten times a second: whether to end."""
-        if counter % _TICKS == 0:
-            self._check_connections()
         return await super().on_tick(counter) or self._app.state.lost.is_set()
 
-    def _check_connections(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for connection in list(self.server_state.connections):
-            assert isinstance(connection, Connection)
-            connection.check(now)
+    async def _check_connections(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, Connection)
+                connection.check(loop.time())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain."""
@@ -108,6 +108,7 @@ class DrainingServer(uvicorn.Server):
             await asyncio.sleep(self._settings.shutdown_delay_seconds)
         engine.stop_admission()
         await super().shutdown(sockets)
+        self._checks.cancel()
 
 
 def begin_process(settings: Settings) -> None:

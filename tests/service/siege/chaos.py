@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ from tests.service.siege.requests import (
     pipelined,
     slow_clients,
 )
-from tests.service.siege.server import LIMITS, Besieged, Killer, besieged, until_metric
+from tests.service.siege.server import Besieged, Killer, Scale, besieged, until_metric
 from tests.service.siege.tally import Tally
 from tests.service.siege.wire import Torn, post, talk
 
@@ -49,9 +49,6 @@ SHARES = {"mixed": 0.5, "decoders": 0.15, "loris": 0.15, "redis": 0.1, "sigterm"
 
 _IN_FLIGHT = 32
 _HALVES = 2000
-_SETTLED_MB = 128.0
-"""What a process that serves may keep after it was under siege, beyond what it began with: arenas of graphs and of
-allocators, which keep what the largest batch and the most connections took."""
 
 
 @dataclass
@@ -101,40 +98,15 @@ class Siege:
     def _with_one_server(self) -> Iterator[Hour]:
         hours = [Hour(name, self._frontends) for name in ("mixed", "decoders", "loris")]
         with besieged(self._bundle, self._frontends) as server:
-            before = server.held_mb()
+            scale = Scale(server, self._frontends)
             for hour, besiege in zip(hours, (self._mixed, self._decoders, self._loris), strict=True):
                 began = time.monotonic()
                 asyncio.run(besiege(server, hour))
                 hour.facts["seconds"] = round(time.monotonic() - began, 1)
-            server.settle()
-            after, most = server.held_mb(), max(server.memory_mb)
-            self._weigh(hours[-1], before, most, after)
+            hours[-1].facts["memory_mb"] = scale.document()
+            hours[-1].tally.violations += scale.excess()
         _look_at_log(hours[-1], server)
         yield from hours
-
-    def _weigh(self, hour: Hour, before: float, most: float, after: float) -> None:
-        """Compare with the sum of the limits: bodies, decoded inputs, decoders, and what each connection may hold."""
-        workers = Settings().workers
-        connection_mb = 0.5  # what is read at once, twice
-        bound = (
-            float(str(LIMITS["max_held_bytes"])) / 1e6
-            + float(str(LIMITS["max_queue_bytes"])) / 1e6
-            + float(str(LIMITS["decode_memory_mb"])) * max(workers, self._frontends)
-            + float(str(LIMITS["max_connections"])) * connection_mb
-        )
-        kept = before + _SETTLED_MB * (1 if self._frontends == 1 else 1 + self._frontends)
-        figures = {
-            "before": before,
-            "most": most,
-            "after": after,
-            "most_allowed": before + bound,
-            "after_allowed": kept,
-        }
-        hour.facts["memory_mb"] = {name: round(value, 1) for name, value in figures.items()}
-        if most > before + bound:
-            hour.tally.violations.append(f"memory: {most:.0f} MB, {before + bound:.0f} are allowed")
-        if after > kept:
-            hour.tally.violations.append(f"memory: {after:.0f} MB afterwards, {before:.0f} before")
 
     async def _mixed(self, server: Besieged, hour: Hour) -> None:
         await self._send(server, hour, islice(self._mixture(), self._counts["mixed"]))
@@ -312,14 +284,17 @@ async def _carry_out(
     also: Collection[ErrorCode] = (),
     gone: Callable[[], bool] = lambda: False,
 ) -> None:
+    began_before = not gone()
     try:
         answers = await talk(server.url, request.steps)
     except (OSError, Torn) as error:  # of which a TimeoutError is one
-        if isinstance(error, ConnectionError) and gone():
-            tally.judge(request, [], unanswered=True)
-        else:
+        if not (isinstance(error, ConnectionError) and gone()):
             tally.fail(request, f"{type(error).__name__}: {error}")
-        return
+            return
+        answers = []
+    if gone() and not answers and request.answers:
+        # Connected, and not taken by the server yet; or come too late.
+        request = replace(request, kind="cut off at SIGTERM" if began_before else "turned away after SIGTERM")
     tally.judge(request, answers, also=also, unanswered=gone())
 
 

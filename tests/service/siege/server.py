@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import httpx
 import psutil
 
+from service.settings import Settings
 from tests.service.decoding.reading import decoder_processes
 from tests.service.running import RunningServer, running_server
 from tests.service.siege.requests import MAX_BODY_BYTES
@@ -32,6 +34,12 @@ LIMITS: dict[str, object] = {
 """Small ones, so that they are reached."""
 
 _EVERY_SEC = 0.25
+_CONNECTION_MB = 0.5
+"""What is read at once of a connection, twice."""
+
+_KEPT_MB = 192.0
+"""What a process that serves may keep after it was under siege, beyond what it began with: arenas of graphs and of
+allocators, which keep what the largest batch and the most connections took."""
 
 
 @dataclass
@@ -73,6 +81,10 @@ class Besieged:
             with suppress(psutil.NoSuchProcess):
                 held += process.memory_full_info().pss / 1e6
         return held
+
+    def deaths(self) -> int:
+        """Decoders that died at work, by what its log says."""
+        return sum("a decoder died" in line for line in self.log)
 
     def faults(self) -> list[str]:
         """What its log says of faults of its own."""
@@ -116,6 +128,46 @@ def besieged(
             running.process.terminate()
             for thread in threads:
                 thread.join()
+
+
+class Scale:
+    """Memory of a server against the sum of its limits, whatever was sent and however much of it."""
+
+    def __init__(self, server: Besieged, frontends: int) -> None:
+        self._server = server
+        self._before = server.held_mb()
+        limits = {name: float(str(value)) for name, value in LIMITS.items()}
+        decoders = max(Settings().workers, frontends)
+        most = limits["decode_memory_mb"] * decoders + _CONNECTION_MB * limits["max_connections"]
+        most += (limits["max_held_bytes"] + limits["max_queue_bytes"]) / 1e6
+        self._most_allowed = self._before + most
+        self._after_allowed = self._before + _KEPT_MB * (1 if frontends == 1 else 1 + frontends)
+
+    @cached_property
+    def _after(self) -> float:
+        """When all was answered."""
+        self._server.settle()
+        return self._server.held_mb()
+
+    def document(self) -> dict[str, float]:
+        """The figures, in MB."""
+        figures = {
+            "before": self._before,
+            "most": max(self._server.memory_mb),
+            "most_allowed": self._most_allowed,
+            "after": self._after,
+            "after_allowed": self._after_allowed,
+        }
+        return {name: round(value, 1) for name, value in figures.items()}
+
+    def excess(self) -> list[str]:
+        """What is too much."""
+        mb = self.document()
+        return [
+            f"memory: {mb[name]} MB {name}, {mb[f'{name}_allowed']} are allowed"
+            for name in ("most", "after")
+            if mb[name] > mb[f"{name}_allowed"]
+        ]
 
 
 @dataclass
