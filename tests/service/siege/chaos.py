@@ -159,7 +159,9 @@ class Siege:
                 await self._send(server, hour, requests)
 
         with running_redis() as redis:
-            with besieged(self._bundle, self._frontends, redis_url=redis.url) as server:
+            # So little in memory that most is asked of Redis.
+            shared = {"redis_url": redis.url, "cache_bytes": 2**16, "redis_retry_seconds": 0.2}
+            with besieged(self._bundle, self._frontends, **shared) as server:
                 asyncio.run(besiege(server))
             hour.facts |= redis.harm
         _look_at_log(hour, server)

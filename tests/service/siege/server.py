@@ -30,8 +30,9 @@ LIMITS: dict[str, object] = {
     "max_connections": 1000,
     "max_silence_seconds": 2,
     "max_transfer_seconds": 20,
+    "cache_bytes": 0,
 }
-"""Small ones, so that they are reached."""
+"""Small ones, so that they are reached; and nothing is answered from a cache, but where that is what is besieged."""
 
 _EVERY_SEC = 0.25
 _CONNECTION_MB = 0.5

@@ -9,7 +9,7 @@ import pytest
 from tests.service.siege.chaos import Siege
 
 
-@pytest.mark.parametrize(("frontends", "requests"), [(1, 300), (2, 200)])
+@pytest.mark.parametrize(("frontends", "requests"), [(1, 240), (2, 160)])
 def test_everything_goes_wrong_and_all_are_answered(bundle_dir: Path, frontends: int, requests: int) -> None:
     hours = {hour.name: hour for hour in Siege(bundle_dir, requests, 0, frontends).hours()}
     for name, hour in hours.items():
