@@ -111,12 +111,6 @@ class Settings(BaseSettings):
         30, ge=1, description="Finish what was admitted within this time after SIGTERM."
     )
 
-    max_connections: int = _limit(
-        2048, "connections", "Clients that are connected; those that wait longest for theirs give way."
-    )
-    max_head_bytes: int = _limit(65_536, "bytes", "Head of a request: its first line and its headers.")
-    max_silence_seconds: float = _limit(20, "seconds", "Until a client sends, or reads, what it began to.")
-    max_transfer_seconds: float = _limit(120, "seconds", "Until a request is sent, or an answer is read.")
     max_body_bytes: int = _limit(96 * 2**20, "bytes", "One request body.")
     max_held_bytes: int = _limit(
         384 * 2**20, "bytes", "All request bodies that are being answered, and large answers."
@@ -133,6 +127,12 @@ class Settings(BaseSettings):
     max_stream_windows: int = _limit(4, "windows", "Windows of one long input that are decoded at a time.")
     request_timeout_seconds: float = _limit(120, "seconds", "Time of a request that does not state its own.")
     max_request_timeout_seconds: float = _limit(900, "seconds", "What X-Request-Timeout-Ms may ask for.")
+    max_connections: int = _limit(
+        2048, "connections", "Clients that are connected; those that wait longest for theirs give way."
+    )
+    max_head_bytes: int = _limit(65_536, "bytes", "Head of a request: its first line and its headers.")
+    max_silence_seconds: float = _limit(20, "seconds", "Until a client sends, or reads, what it began to.")
+    max_transfer_seconds: float = _limit(120, "seconds", "Until a request is sent, or an answer is read.")
 
     max_media_bytes: int = _limit(_INPUT.max_media_bytes, "bytes", "One audio or video input.")
     max_media_seconds: float = _limit(
