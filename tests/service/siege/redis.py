@@ -53,8 +53,8 @@ class Redis:
 
     async def _harm(self, draw: random.Random) -> None:
         while True:
-            await asyncio.sleep(draw.uniform(0.1, 1.0))
-            deed, seconds = draw.choice(["killed", "stopped", "frozen"]), draw.uniform(0.1, 1.5)
+            await asyncio.sleep(draw.uniform(0.02, 0.3))
+            deed, seconds = draw.choice(["killed", "stopped", "frozen"]), draw.uniform(0.05, 0.5)
             self.harm[deed] += 1
             if deed == "frozen":
                 await self._freeze(seconds)
