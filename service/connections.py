@@ -220,6 +220,8 @@ class Connection(HttpToolsProtocol):
 
 def _silent(connections: Sequence[Connection]) -> Iterator[Connection]:
     """Those whose clients said nothing that was not read: where many come at once, it is read later."""
+    if not hasattr(select, "poll"):  # Windows
+        return iter(connections)
     found = {c.transport.get_extra_info("socket").fileno(): c for c in connections}
     spoken = select.poll()
     for descriptor in found:

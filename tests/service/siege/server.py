@@ -190,11 +190,11 @@ class Killer:
 
     async def _kill(self) -> None:
         while True:
-            await asyncio.sleep(self.draw.uniform(0.05, 0.3))
             if decoders := await asyncio.to_thread(self.server.decoders):
                 with suppress(psutil.NoSuchProcess):
                     self.draw.choice(decoders).kill()
                     self.killed += 1
+            await asyncio.sleep(self.draw.uniform(0.05, 0.3))
 
 
 async def until_metric(server: Besieged, name: str, least: float) -> None:
