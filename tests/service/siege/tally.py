@@ -23,7 +23,6 @@ class Tally:
 
     counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
-    other: Collection[ErrorCode] = ()
 
     def judge(
         self,
@@ -47,11 +46,6 @@ class Tally:
     def fail(self, request: Request, fault: str) -> None:
         """Count a request that should not have gone so."""
         self._count(request, "wrong", fault)
-
-    def add(self, other: Tally) -> None:
-        """Count what `other` counted."""
-        self.counts += other.counts
-        self.violations += other.violations
 
     @property
     def requests(self) -> int:
