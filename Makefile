@@ -53,5 +53,5 @@ $(VENV)/.serve: $(VENV)/bin/python $(FIXED)
 $(VENV)/.dev: $(VENV)/bin/python $(FIXED)
 	@echo 'installing everything into $(VENV), a few minutes ...'
 	@$(PIP) $(TORCH)
-	@$(PIP) -e '.[cpu,hub,train,dev]'
+	@$(PIP) -e '.[cpu,hub,otel,train,dev]'
 	@touch $@ $(VENV)/.serve

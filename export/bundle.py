@@ -21,6 +21,7 @@ from export.revision import code_revision
 from export.settings import ExportSettings
 from export.signatures import Traced
 from export.source import Source
+from export.usage import add_usage
 from tessera.bundle import CODEBOOK, MANIFEST, Bundle, graph_metadata, sha256_of
 from tessera.errors import TrainingError
 from tessera.manifest import (
@@ -54,6 +55,7 @@ def export_bundle(source: Source, out: Path, settings: ExportSettings, console: 
         for modality in source.modalities:
             writer.add(modality)
         writer.finish()
+        add_usage(folder, settings.usage_clips, console)
     return Bundle.load(out)
 
 

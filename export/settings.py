@@ -20,7 +20,8 @@ SEGMENTS_COMPARED = 20_480
 class ExportSettings:
     """What is chosen beside the checkpoint, its channels and its backbones.
 
-    `segments` random ones of each modality are compared, and those of `clips` recorded clips.
+    `segments` random ones of each modality are compared, and those of `clips` recorded clips. The codes of
+    `usage_clips` clips are counted, where there is a world that gives some.
     """
 
     name: str | None = None
@@ -30,3 +31,4 @@ class ExportSettings:
     opset: int = OPSET
     segments: int = SEGMENTS_COMPARED
     clips: int = 40
+    usage_clips: int = 280

@@ -24,18 +24,22 @@ from service.metrics import Metrics
 from service.middleware import BodyLimit, Deadline, RequestContext, TooMany
 from service.serving import Rooms, places_of, serve_here
 from service.settings import Settings
+from service.tracing import Tracing
 
 
 class Application:
     """An ASGI application. What surrounds every request is around the framework: the busiest routes do without it."""
 
-    def __init__(self, api: FastAPI, settings: Settings, metrics: Metrics, held: Room) -> None:
+    def __init__(
+        self, api: FastAPI, settings: Settings, metrics: Metrics, held: Room, tracing: Tracing | None
+    ) -> None:
         self.api = api
         self.state = api.state
+        self.tracing = tracing
         direct = DirectRoutes(api, [*tokenize.router.routes, *embeddings.router.routes])
         limited = BodyLimit(direct, settings, held)
-        self._app = RequestContext(Deadline(limited, settings, metrics), metrics)
-        self.refuse = RequestContext(TooMany(settings), metrics)
+        self._app = RequestContext(Deadline(limited, settings, metrics), metrics, tracing)
+        self.refuse = RequestContext(TooMany(settings), metrics, tracing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI's."""
@@ -49,6 +53,7 @@ def create_app(
     *,
     costs: type[Costs] = Costs,
     decoding: Callable[[Settings, int], Decoding] = decoding_of,
+    tracing: Tracing | None = None,
 ) -> Application:
     """The server of some bundles, as an ASGI application.
 
@@ -79,7 +84,7 @@ def create_app(
     async def exposition() -> bytes:
         return metrics.exposition()
 
-    return assembled(settings, metrics, held, run_engine, exposition)
+    return assembled(settings, metrics, held, run_engine, exposition, tracing)
 
 
 def assembled(
@@ -88,6 +93,7 @@ def assembled(
     held: Room,
     run_engine: Callable[[asyncio.Event], AbstractAsyncContextManager[Engine]],
     exposition: Callable[[], Awaitable[bytes]],
+    tracing: Tracing | None = None,
 ) -> Application:
     """The application around an engine that runs as long as it does, and sets the event when its device is lost."""
 
@@ -106,6 +112,8 @@ def assembled(
         description="Audio, video and text as one shared alphabet of discrete codes.",
         lifespan=lifespan,
     )
+    if tracing is not None:
+        metrics.watch_tracing(tracing)
     api.state.metrics = metrics
     api.state.exposition = exposition
     add_error_handlers(api)
@@ -114,4 +122,4 @@ def assembled(
     if settings.admin_port is None:
         api.include_router(health.metrics_router)
     api.openapi = lambda: document_of(api)  # type: ignore[method-assign]
-    return Application(api, settings, metrics, held)
+    return Application(api, settings, metrics, held, tracing)

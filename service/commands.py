@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from tessera.errors import TesseraError
+
 
 def serve(
     bundle: Annotated[
@@ -41,6 +43,7 @@ def serve(
 ) -> None:
     """Serve a bundle over HTTP. Each option and every limit is also a setting, such as TESSERA_PORT."""
     from service.bundles import SEPARATOR
+    from service.logs import say_last
     from service.settings import Settings
 
     settings = Settings.load(
@@ -53,11 +56,15 @@ def serve(
         frontends=frontends,
         log_level=log_level,
     )
-    if settings.frontends > 1:
-        from service.frontends.supervisor import serve_with_front_ends
+    try:
+        if settings.frontends > 1:
+            from service.frontends.supervisor import serve_with_front_ends
 
-        serve_with_front_ends(settings)
-    else:
-        from service.server import serve as serve_alone
+            serve_with_front_ends(settings)
+        else:
+            from service.server import serve as serve_alone
 
-        serve_alone(settings)
+            serve_alone(settings)
+    except TesseraError as error:
+        say_last(error)
+        raise typer.Exit(2) from None

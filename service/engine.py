@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.admission import Lease
 from service.costs import Cost
@@ -26,7 +26,7 @@ from tessera.clips import ReadyClip
 from tessera.codes import Codes
 from tessera.errors import InputError
 from tessera.limits import Truncate
-from tessera.windows import Modality, WindowCodes
+from tessera.windows import Modality, Window, WindowCodes
 
 _log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Engine:
         self.devices = list(dict.fromkeys(model.device for model in models))
         self.admissions = list(dict.fromkeys(model.admission for model in models))
         self._decoding = decoding
+        metrics.watch_decoders(decoding)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="open")
         self._open_media = asyncio.Semaphore(open_media or settings.max_open_media)
 
@@ -137,13 +138,13 @@ class Engine:
         outcomes: dict[int, list[Outcome]] = {}
         cost, segments = Cost(), 0
         for index, item in enumerate(items):
-            opened = await self._opened(request, item)
+            opened = await self._opened(request, index, item)
             if isinstance(opened, ReadyClips):
                 ready[index] = opened
                 cost = cost.plus(model.cost_of(opened))
                 segments += opened.segments
             elif isinstance(opened, ApiError):
-                outcomes[index] = [opened.at(_place(index))] * _clips(item)
+                outcomes[index] = [opened.at(_place(index))] * clips_of([item])
             else:
                 media[index] = opened
                 cost = cost.plus(model.window_cost(media_modality(opened)))
@@ -158,7 +159,7 @@ class Engine:
         return [outcome for index in range(len(items)) for outcome in outcomes[index]]
 
     async def _opened(
-        self, request: _Request, item: Item | ApiError
+        self, request: _Request, index: int, item: Item | ApiError
     ) -> ReadyClips | AudioInput | VideoInput | ApiError:
         """`item`, opened if that needs no decoding; or what is wrong with it."""
         if isinstance(item, ApiError | AudioInput | VideoInput):
@@ -174,15 +175,20 @@ class Engine:
         except ApiError as error:
             return error
         finally:
-            request.timings.decode += time.perf_counter() - started
+            ended = time.perf_counter()
+            request.timings.decode += ended - started
+            request.timings.note("decode", started, ended, index)
 
     async def _tokenize_media(
         self, request: _Request, index: int, item: AudioInput | VideoInput, lease: Lease
     ) -> dict[int, list[Outcome]]:
         arrived = time.perf_counter()
+        request = replace(request, place=index)
         try:
             async with self._open_media:
-                request.timings.queue += time.perf_counter() - arrived
+                begun = time.perf_counter()
+                request.timings.queue += begun - arrived
+                request.timings.note("queue", arrived, begun, index)
                 return {index: [await self._encode(request, item, lease)]}
         except InputError as error:
             return {index: [ApiError.of_input(error, source_field(item)).at(_place(index))]}
@@ -211,7 +217,7 @@ class Engine:
         ahead = _Ahead(lease, request.model.window_cost(modality), self.settings.max_stream_windows)
         try:
             while not reader.ended:
-                part = await reader.take(ahead.count)
+                part = await request.read(reader, ahead.count)
                 lease.count(sum(window.segments for window in part))
                 if running is not None:
                     codes += _windows(await request.received(running))
@@ -228,11 +234,12 @@ class Engine:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What its inputs share."""
+    """What its inputs share; `place` is that of the one input that this is of, if it is of one."""
 
     model: Served
     terms: Terms
     timings: Timings
+    place: int | None = None
 
     def submit(self, blocks: Sequence[Block]) -> asyncio.Future[Answer]:
         """Send `blocks` to the device."""
@@ -244,9 +251,27 @@ class _Request:
     async def received(self, running: asyncio.Future[Answer]) -> Answer:
         """The answer, once it is there."""
         answer = await running
-        self.timings.queue += answer.queue_sec
-        self.timings.infer += answer.infer_sec
+        timings = self.timings
+        timings.queue += answer.queue_sec
+        timings.infer += answer.infer_sec
+        if timings.notes is not None:
+            waiting_since = answer.submitted
+            for started, ended in answer.runs:
+                timings.note("queue", waiting_since, started, self.place)
+                timings.note("infer", started, ended, self.place)
+                waiting_since = ended
         return answer
+
+    async def read(self, reader: Reader, count: int) -> list[Window]:
+        """The next windows of a clip. Whoever reads waits first, for a decoder, which then decodes."""
+        started, decoded = time.perf_counter(), reader.decode_sec
+        try:
+            return await reader.take(count)
+        finally:
+            ended = time.perf_counter()
+            begun = max(started, ended - (reader.decode_sec - decoded))
+            self.timings.note("queue", started, begun, self.place)
+            self.timings.note("decode", begun, ended, self.place)
 
 
 class _Ahead:
@@ -315,8 +340,9 @@ def _windows(answer: Answer) -> list[WindowCodes]:
     return [WindowCodes.of(block.outputs, 0) for block in answer.blocks]
 
 
-def _clips(item: Item | ApiError) -> int:
-    return len(item.values) if isinstance(item, FeatureArray) else 1
+def clips_of(items: Sequence[Item | ApiError]) -> int:
+    """How many clips `items` are: of an array of features, several."""
+    return sum(len(item.values) if isinstance(item, FeatureArray) else 1 for item in items)
 
 
 def _place(index: int) -> str:

@@ -59,11 +59,17 @@ class BlockAnswer:
 
 @dataclass(slots=True, frozen=True)
 class Answer:
-    """What became of each block; seconds the job waited, and seconds its batches ran."""
+    """What became of each block; seconds the job waited, and seconds its batches took of the device.
+
+    When it was `submitted`, and when each of its batches began and ended, are on the clock of `time.perf_counter`,
+    which the processes of a machine share.
+    """
 
     blocks: list[BlockAnswer]
     queue_sec: float
     infer_sec: float
+    submitted: float = 0.0
+    runs: Sequence[tuple[float, float]] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +92,7 @@ class Job:
     micros: int = field(init=False)
     pieces: list[list[tuple[int, Arrays]]] = field(init=False)
     failures: list[dict[int, Exception]] = field(init=False)
+    runs: list[tuple[float, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.left = self.micros = 0
@@ -106,7 +113,8 @@ class Job:
             BlockAnswer(_joined(pieces, failures), failures)
             for pieces, failures in zip(self.pieces, self.failures, strict=True)
         ]
-        return Answer(blocks, now - self.submitted - self.infer_sec, self.infer_sec)
+        waited = now - self.submitted - self.infer_sec
+        return Answer(blocks, waited, self.infer_sec, self.submitted, sorted(self.runs))
 
 
 def _joined(pieces: list[tuple[int, Arrays]], failures: Mapping[int, Exception]) -> Arrays:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,15 +16,18 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from service.drift import Drift
 from service.errors import ApiError
 from service.scheduler import BatchReport
-from service.tally import Count, Tally
+from service.tally import Count, CountOf, Tally
 from service.trace import Timings
 from tessera.codes import Codes
 
 if TYPE_CHECKING:
     from service.admission import Room
+    from service.decoding.reading import Decoding
     from service.engine import Engine
+    from service.tracing import Tracing
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 FailureReason = Literal["rejected", "cancelled", "deadline", "decode", "backend"]
@@ -38,6 +41,7 @@ _REASONS: Mapping[str, FailureReason] = {
     "missing_track": "decode",
     "internal_error": "backend",
     "device_lost": "backend",
+    "deadline_exceeded": "deadline",
 }
 
 
@@ -46,6 +50,7 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        self.drift: Drift | None = None
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._requests = Count("tessera_requests", "Answered requests.", ["route", "code"], registry)
@@ -56,6 +61,9 @@ class Metrics:
         self._failures = Count(
             "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry
         )
+        # What is not there cannot be seen to rise for the first time.
+        for reason in get_args(FailureReason):
+            self.failed(reason, 0)
         self._stages = Tally(
             "tessera_stage_duration_seconds",
             "Time of a request in a stage, summed over its inputs.",
@@ -82,7 +90,7 @@ class Metrics:
         )
 
     def watch(self, engine: Engine, held: Room) -> None:
-        """Add the gauges of `engine`, and of the room for bodies."""
+        """Add the gauges of `engine`, of the room for bodies, and of the codes of its models."""
         gauges: dict[str, tuple[str, Callable[[], float]]] = {
             "queue_items": ("Jobs without an answer.", lambda: sum(d.waiting for d in engine.devices)),
             "queue_cost_seconds": (
@@ -107,6 +115,28 @@ class Metrics:
             info.labels(model.name, model.opener.bundle.revision).set(1)
             for provider in model.providers:
                 active.labels(provider).set(1)
+        self.drift = Drift(engine.settings.drift_half_life_segments, self.registry)
+        for model in engine.models.values():
+            self.drift.watch(model.name, model.opener.manifest)
+
+    def watch_decoders(self, decoding: Decoding) -> None:
+        """Add what is known of those who decode."""
+        CountOf(
+            "tessera_decoder_restarts",
+            "Decoders that died or had to be killed at work.",
+            lambda: decoding.restarts,
+            self.registry,
+        )
+
+    def watch_tracing(self, tracing: Tracing) -> None:
+        """Add what became of traces."""
+        outcomes: dict[str, tuple[str, Callable[[], int]]] = {
+            "traced_requests": ("Requests that were sampled for a trace.", lambda: tracing.requests),
+            "traces_exported": ("Requests whose spans a collector took.", lambda: tracing.exported),
+            "traces_failed": ("Requests whose spans no collector took.", lambda: tracing.failed),
+        }
+        for name, (description, read) in outcomes.items():
+            CountOf(f"tessera_{name}", description, read, self.registry)
 
     def batch(self, report: BatchReport) -> None:
         """Count one run of the graphs."""
@@ -114,6 +144,8 @@ class Metrics:
         self._batch_windows.observe(report.windows)
         self._batch_fill.observe(report.fill)
         self._device.labels(report.model).inc(report.seconds)
+        if self.drift is not None:
+            self.drift.add(report.model, report.modality, report.codes)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request."""
@@ -124,9 +156,13 @@ class Metrics:
         """Count the inputs of one request."""
         for outcome in outcomes:
             if isinstance(outcome, ApiError):
-                self.failed(_REASONS.get(outcome.code, "rejected"))
+                self.refused(outcome)
             else:
                 self._items.add((model, outcome.modality))
+
+    def refused(self, error: ApiError, count: int = 1) -> None:
+        """Count inputs that were not tokenised because of `error`."""
+        self.failed(_REASONS.get(error.code, "rejected"), count)
 
     def failed(self, reason: FailureReason, count: int = 1) -> None:
         """Count inputs that were not tokenised."""

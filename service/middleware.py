@@ -14,9 +14,12 @@ from service.errors import ApiError, ClientDisconnected
 from service.metrics import Metrics
 from service.settings import Settings, setting_name
 from service.trace import Trace
+from service.tracing import Tracing
 
 _log = logging.getLogger(__name__)
 _DISCONNECTED = 499  # never on the wire: the client is gone; it is what the metric says
+_UNMATCHED = "unmatched"
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 
 
 def error_body(error: ApiError, request_id: str) -> tuple[bytes, dict[str, str]]:
@@ -29,17 +32,20 @@ def error_body(error: ApiError, request_id: str) -> tuple[bytes, dict[str, str]]
 
 
 class RequestContext:
-    """Outermost: request id, `Server-Timing`, metrics, and an answer for what nobody else caught."""
+    """Outermost: request id, `Server-Timing`, metrics, spans, and an answer for what nobody else caught."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing | None = None) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         trace = Trace.begin(scope)
+        if self._tracing is not None:
+            self._tracing.begin(scope, trace)
         answer = _Answer(send, trace)
         self._metrics.inflight += 1
         try:
@@ -51,12 +57,18 @@ class RequestContext:
             await answer.fail(ApiError("shutting_down", "the server ended before this was answered"))
         except Exception as error:
             if not isinstance(error, ApiError):
-                _log.exception("request %s failed", trace.request_id)
+                _log.exception("request failed")
                 error = ApiError.internal()
             await answer.fail(error)
         finally:
+            route: str | None = getattr(scope.get("route"), "path", None)
             self._metrics.inflight -= 1
-            self._metrics.request(_route(scope), answer.status, trace.elapsed)
+            # There are as many routes as the application has, however many paths clients try.
+            self._metrics.request(route or _UNMATCHED, answer.status, trace.elapsed)
+            if trace.span is not None and self._tracing is not None:
+                self._tracing.end(trace, scope["method"], route, answer.status)
+            if answer.status >= 500 or _log.isEnabledFor(logging.DEBUG):
+                _log_request(trace, scope["method"], route, answer.status)
 
 
 class _Answer:
@@ -81,6 +93,7 @@ class _Answer:
         """Answer with `error`, unless an answer has begun."""
         if self.status:
             return
+        self._trace.error = error.code
         body, headers = error_body(error, self._trace.request_id)
         fields = {**headers, "content-length": str(len(body))}
         await self.send(
@@ -93,10 +106,32 @@ class _Answer:
         await self.send({"type": "http.response.body", "body": body})
 
 
-def _route(scope: Scope) -> str:
-    """The path of the route: there are as many as routes, however many paths clients try."""
-    path: str = getattr(scope.get("route"), "path", "unmatched")
-    return path
+def _log_request(trace: Trace, method: str, route: str | None, status: int) -> None:
+    """One line; a warning where the server failed, but never where it refused: that is its way out of trouble."""
+    level = logging.DEBUG
+    if status == 500:
+        level = logging.ERROR
+    elif trace.error in ("deadline_exceeded", "device_lost"):
+        level = logging.WARNING
+    if not _log.isEnabledFor(level):
+        return
+    named = method if method in _METHODS else "other"
+    _log.log(
+        level,
+        "%s %s %d",
+        named,
+        route or _UNMATCHED,
+        status,
+        extra={
+            "route": route or _UNMATCHED,
+            "status": status,
+            "duration_ms": round(1000 * trace.elapsed, 3),
+            "error": trace.error,
+            "model": trace.model,
+            "items": trace.items or None,
+            "segments": trace.segments or None,
+        },
+    )
 
 
 class Deadline:
@@ -124,7 +159,8 @@ class Deadline:
         except asyncio.CancelledError:
             if trace.expired is None or task.uncancel():
                 raise
-            self._metrics.failed("deadline")
+            if trace.expired.code == "deadline_exceeded":
+                self._metrics.failed("deadline", max(1, trace.items))
             raise trace.expired from None
         finally:
             timer.cancel()

@@ -18,13 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.batches import SharedTime, StackedBatch, halves
 from service.costs import Costs
 from service.errors import ApiError
 from service.fair_queue import Batch, BatchBounds, FairQueue
 from service.jobs import Answer, Block, Job, Lane
 from tessera.tokenizer import Tokenizer
-from tessera.windows import Arrays
+from tessera.windows import Arrays, Modality
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ class BatchReport:
     segments: int
     fill: float
     seconds: float
+    modality: Modality
+    codes: NDArray[np.int64]  # [windows, time, levels]
 
 
 class Scheduler:
@@ -301,7 +306,8 @@ class Scheduler:
 
     def _execute(self, stream: int, stacked: StackedBatch) -> None:
         batch, model = stacked.batch, self._models[stacked.batch.model]
-        begun = self._time.begin(time.perf_counter())
+        started = time.perf_counter()
+        begun = self._time.begin(started)
         try:
             with self._running_in(stream):
                 if self._busy and self._queue.fills_a_batch:
@@ -313,12 +319,19 @@ class Scheduler:
             self._time.end(time.perf_counter(), begun)
             self._divide(stream, batch, error)
             return
-        seconds = self._time.end(time.perf_counter(), begun)
+        ended = time.perf_counter()
+        seconds = self._time.end(ended, begun)
         model.costs.observe(batch.modality, batch.stage, batch.segments, seconds)
-        self._scatter(batch, outputs, seconds)
+        self._scatter(batch, outputs, seconds, (started, ended))
         self._on_batch(
             BatchReport(
-                model.name, batch.windows, batch.segments, batch.segments / self._bounds.segments, seconds
+                model.name,
+                batch.windows,
+                batch.segments,
+                batch.segments / self._bounds.segments,
+                seconds,
+                batch.modality,
+                outputs["codes"],
             )
         )
 
@@ -334,7 +347,7 @@ class Scheduler:
         if over:
             self._post(_deliver, [culprit.job])
 
-    def _scatter(self, batch: Batch, outputs: Arrays, seconds: float) -> None:
+    def _scatter(self, batch: Batch, outputs: Arrays, seconds: float, run: tuple[float, float]) -> None:
         first = 0
         jobs = list({part.job: None for part in batch.slices})
         with self._answers:
@@ -343,6 +356,7 @@ class Scheduler:
                 first += part.count
             for job in jobs:
                 job.infer_sec += seconds
+                job.runs.append(run)
             complete = [job for job in jobs if not job.left]
         if complete:
             self._post(_deliver, complete)

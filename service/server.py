@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -16,14 +16,19 @@ from typing import cast
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
+from service.allocator import keep_little
 from service.app import Application, create_app
 from service.bundles import load_bundles
 from service.connections import Bounds, Connection
 from service.errors import DeviceLost, StartError
+from service.logs import begin_logs, say, structured
 from service.settings import Settings
+from service.tracing import require_tracing, tracing_here
 
 _SWITCH_SECONDS = 0.001
 _CHECK_SECONDS = 1.0
+_LAST_SPANS_SECONDS = 3.0
+"""However slow a collector is, the end of a server does not wait for it longer."""
 
 
 def serve(settings: Settings) -> None:
@@ -36,9 +41,10 @@ def serve(settings: Settings) -> None:
         DeviceLost: a device died while it served; whoever waited was told.
     """
     begin_process(settings)
+    require_tracing()
     listener = listen(settings.host, settings.port)
     bundles = load_bundles(settings)
-    app = create_app(settings, bundles)
+    app = create_app(settings, bundles, tracing=tracing_here())
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.
     signal.signal(signal.SIGTERM, lambda *_: None)
     greet = partial(greeting, [bundle.name for bundle in bundles], listener)
@@ -61,13 +67,13 @@ class DrainingServer(uvicorn.Server):
     ) -> None:
         """It takes so many `connections`, or those of the settings."""
         bounds = Bounds.of(settings, connections or settings.max_connections, app.refuse)
-        debug = settings.log_level == "debug"
         super().__init__(
             uvicorn.Config(
                 app,
                 http=cast(type[asyncio.Protocol], partial(Connection, bounds)),
-                log_level="debug" if debug else "warning",
-                access_log=debug,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
                 server_header=False,
                 proxy_headers=False,
@@ -101,21 +107,24 @@ class DrainingServer(uvicorn.Server):
                 connection.check(loop.time())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain."""
+        """Drain; what was not told to the collector by then is told in the time that is left, or lost."""
         engine = self._app.state.engine
         engine.draining = True
         if not self._app.state.lost.is_set():
             await asyncio.sleep(self._settings.shutdown_delay_seconds)
         engine.stop_admission()
+        until = time.monotonic() + self._settings.drain_seconds
         await super().shutdown(sockets)
         self._checks.cancel()
+        if self._app.tracing is not None:
+            seconds = min(_LAST_SPANS_SECONDS, max(0.0, until - time.monotonic()))
+            await asyncio.to_thread(self._app.tracing.close, seconds)
 
 
 def begin_process(settings: Settings) -> None:
-    """Log to stderr, let threads take turns often, and have as many connections as the system allows."""
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    """Log to stderr, keep little memory that is free, let threads take turns often, and allow many connections."""
+    keep_little()
+    begin_logs(settings.log_format, settings.log_level)
     # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
     sys.setswitchinterval(_SWITCH_SECONDS)
     if sys.platform != "win32":
@@ -172,6 +181,9 @@ def greeting(models: Sequence[str], listener: socket.socket) -> None:
     """What a server says once it takes connections."""
     url = _url(listener)
     named = " and ".join(f"'{model}'" for model in models)
+    if structured():
+        say(f"Tessera serves {named} on {url}", url=url)
+        return
     print(
         f"Tessera serves {named} on {url} (documentation: {url}/docs)\n"
         f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",

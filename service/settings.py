@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import StartError
+from service.logs import LogFormat
 from service.validation import faults
 from tessera.cores import available_cores
 from tessera.devices import DEVICE_RULE, Device, GpuSettings
@@ -77,6 +78,14 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="What is logged; `debug` has every request."
+    )
+    log_format: LogFormat = Field(
+        "auto", description="How: text, json, or auto, which is text on a terminal and JSON elsewhere."
+    )
+    drift_half_life_segments: int = Field(
+        100_000,
+        ge=16,
+        description="After so many more segments a code counts half for the codebook's metrics.",
     )
 
     max_batch_segments: int = Field(640, ge=1, description="Segments in one run of a graph, at most.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -31,6 +31,20 @@ class Count:
         for values, amount in tuple(self._amounts.items()):
             family.add_metric(values, amount)
         yield family
+
+
+class CountOf:
+    """A number that somebody else counts, for Prometheus."""
+
+    def __init__(
+        self, name: str, description: str, read: Callable[[], float], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._description, self._read = name, description, read
+        registry.register(self)
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """What Prometheus reads."""
+        yield CounterMetricFamily(self._name, self._description, self._read())
 
 
 class Tally:

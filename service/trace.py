@@ -7,14 +7,20 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from service.errors import ApiError
 
+Stage = Literal["decode", "queue", "infer", "encode"]
+
 _SCOPE_KEY = "tessera"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_MOST_NOTES = 128
+"""Notes of one request; a long film is hundreds of batches."""
 
 
 def random_id() -> str:
@@ -22,19 +28,50 @@ def random_id() -> str:
     return f"{random.getrandbits(128):032x}"
 
 
+class Note(NamedTuple):
+    """When a stage took place, on the clock of `time.perf_counter`; `place` is that of its input, if it is of one."""
+
+    stage: Stage
+    started: float
+    ended: float
+    place: int | None = None
+
+
+class Span(Protocol):
+    """That of a request, in a distributed trace."""
+
+    @property
+    def trace_id(self) -> str:
+        """In hexadecimal."""
+
+
 @dataclass(slots=True)
 class Timings:
-    """Seconds of a request, summed over its inputs; `queue` is all waiting, for a decoder or the device."""
+    """Seconds of a request, summed over its inputs; `queue` is all waiting, for a decoder or the device.
+
+    `notes` says when each was spent, where somebody wants to know; `unnoted` counts those for which there was no room.
+    """
 
     decode: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
     encode: float = 0.0
+    notes: list[Note] | None = None
+    unnoted: int = 0
+
+    def note(self, stage: Stage, started: float, ended: float, place: int | None = None) -> None:
+        """Note when a stage took place; not for ever many of them."""
+        if self.notes is None or ended <= started:
+            return
+        if len(self.notes) < _MOST_NOTES:
+            self.notes.append(Note(stage, started, ended, place))
+        else:
+            self.unnoted += 1
 
 
 @dataclass(slots=True)
 class Trace:
-    """One request; `deadline` is on the clock of `time.perf_counter`.
+    """One request; `deadline` is on the clock of `time.perf_counter`. What it asks for is known once it was read.
 
     `task` is what answers it. `hold` counts bytes of the answer, until the request is over, as those of bodies are.
     """
@@ -47,6 +84,11 @@ class Trace:
     task: asyncio.Task[object] | None = None
     expired: ApiError | None = None
     hold: Callable[[int], None] = lambda size: None
+    model: str | None = None
+    items: int = 0
+    segments: int = 0
+    error: str | None = None
+    span: Span | None = None
 
     @classmethod
     def begin(cls, scope: Any) -> Trace:
@@ -57,6 +99,7 @@ class Trace:
         accepted = asked_id is not None and _REQUEST_ID.fullmatch(asked_id.decode("latin-1"))
         trace = cls(accepted.group() if accepted else random_id(), headers)
         scope[_SCOPE_KEY] = trace
+        CURRENT.set(trace)
         return trace
 
     def header(self, name: bytes, default: str = "") -> str:
@@ -89,6 +132,14 @@ class Trace:
         """Seconds since the request began."""
         return time.perf_counter() - self.started
 
+    @property
+    def trace_id(self) -> str | None:
+        """That of the distributed trace, in hexadecimal: of our span, or of the client's."""
+        if self.span is not None:
+            return self.span.trace_id
+        parent = _TRACEPARENT.fullmatch(self.header(b"traceparent"))
+        return parent[1] if parent else None
+
     def server_timing(self) -> str:
         """The value of `Server-Timing`, in milliseconds."""
         spent = self.timings
@@ -97,3 +148,7 @@ class Trace:
             f"infer;dur={1000 * spent.infer:.3f}, encode;dur={1000 * spent.encode:.3f}, "
             f"total;dur={1000 * self.elapsed:.3f}"
         )
+
+
+CURRENT: ContextVar[Trace | None] = ContextVar("tessera_request", default=None)
+"""The request that this task, or a thread that it waits for, works on; for whoever logs."""

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, model_validator
 
 from tessera.windows import MODALITIES, Modality
 
@@ -213,6 +213,8 @@ class Provenance(_Part):
 class Manifest(_Part):
     """Everything serving must know; the sha256 of the file is the `model_revision`.
 
+    `usage` is how often each code was given to clips that nothing was learnt from: by modality, [size] for each level.
+
     A position has `levels` codes. Of a residual quantiser `depth` consecutive ones belong together: their rows add up,
     and embeddings and latents have its kept channels once. `kept_channels` are those of each level.
 
@@ -241,6 +243,7 @@ class Manifest(_Part):
     quantizer: Literal["vq", "residual", "fsq"] = "vq"
     depth: int = Field(1, ge=1)
     precision: Precision = "fp32"
+    usage: dict[Modality, tuple[tuple[NonNegativeInt, ...], ...]] = {}
 
     @property
     def modalities(self) -> tuple[Modality, ...]:
@@ -271,6 +274,15 @@ class Manifest(_Part):
         slots = None if self.text is None else self.text.slots
         if slots is not None and slots < self.time_grid.window_segments:
             raise ValueError(f"windows of {self.time_grid.window_segments} words do not fit {slots} slots")
+        return self
+
+    @model_validator(mode="after")
+    def _usage_is_of_the_codebooks(self) -> Self:
+        for modality, counts in self.usage.items():
+            if modality not in self.modalities or tuple(map(len, counts)) != self.codebook_sizes:
+                raise ValueError(
+                    f"usage of {modality} is not of codebooks of {list(self.codebook_sizes)} codes"
+                )
         return self
 
     @model_validator(mode="after")

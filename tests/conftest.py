@@ -14,6 +14,9 @@ from hypothesis import HealthCheck, settings
 # Before torch is imported, and for the processes that tests start: see tests/training/conftest.py.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Servers of tests say what people read, though nobody's terminal is there.
+os.environ.setdefault("TESSERA_LOG_FORMAT", "text")
+
 # No test asserts a time: beside others on a busy machine an example takes as long as it takes.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")

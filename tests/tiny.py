@@ -17,7 +17,7 @@ from training.randomness import seed_everything
 from training.trainer import train
 
 QUIET = Console(quiet=True)
-QUICK = ExportSettings(segments=1_500, clips=4)
+QUICK = ExportSettings(segments=1_500, clips=4, usage_clips=4)
 
 RECIPE = Recipe.parse(
     {

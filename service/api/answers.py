@@ -79,7 +79,9 @@ def json_answer(document: dict[str, Any]) -> Response:
 
 def error_answer(request: Request, error: ApiError) -> Response:
     """The envelope."""
-    body, headers = error_body(error, Trace.of(request.scope).request_id)
+    trace = Trace.of(request.scope)
+    trace.error = error.code
+    body, headers = error_body(error, trace.request_id)
     return Response(body, error.spec.status, headers)
 
 

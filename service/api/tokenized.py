@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from fastapi import Request
 
 from service.api.disconnects import unless_disconnected
-from service.engine import Engine, Item, Outcome, Terms
+from service.engine import Engine, Item, Outcome, Terms, clips_of
 from service.errors import ApiError, ClientDisconnected
 from service.fair_queue import LANE_WEIGHTS
 from service.jobs import Lane
@@ -38,11 +38,15 @@ async def tokenized(
         ClientDisconnected: nobody waits for the answer.
     """
     trace = Trace.of(request.scope)
+    trace.model, trace.items = model.name, clips_of(items)
     terms = Terms(truncate, full, _lane(trace), trace.deadline)
     try:
         outcomes = await unless_disconnected(request, engine.tokenize(model, items, terms, trace.timings))
     except ClientDisconnected:
-        engine.metrics.failed("cancelled", len(items))
+        engine.metrics.failed("cancelled", trace.items)
+        raise
+    except ApiError as error:
+        engine.metrics.refused(error, trace.items)
         raise
     engine.metrics.items(model.name, outcomes)
     return outcomes
@@ -71,6 +75,9 @@ async def written(
     for outcome in outcomes:
         segments += len(outcome.codes) if isinstance(outcome, Codes) else 0
     body = write() if segments <= _INLINE_SEGMENTS else await asyncio.to_thread(write)
-    trace.timings.encode = time.perf_counter() - started
+    ended = time.perf_counter()
+    trace.segments = segments
+    trace.timings.encode = ended - started
+    trace.timings.note("encode", started, ended)
     engine.metrics.stages(trace.timings)
     return body

@@ -64,6 +64,7 @@ def write_deep_bundle(folder: Path, depth: int, name: str) -> Path:
             "files": {CODEBOOK: demo.manifest.files[CODEBOOK]},
             "parity": {"audio": _no_parity()},
             "provenance": Provenance(recipe={}, data="none", commit="none", step=0, scores={}),
+            "usage": {},
         }
     )
     (folder / _FILE).write_bytes(graph)

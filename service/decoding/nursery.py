@@ -1,6 +1,6 @@
 """The process that all decoders are forked from: it has imported what they need, and has met no media.
 
-    python -m service.decoding.nursery CONTROL MEMORY_BYTES
+    python -m service.decoding.nursery CONTROL MEMORY_BYTES LOG_FORMAT
 
 For each socket that comes over the control socket it forks a decoder, and sends back a descriptor of that process.
 """
@@ -8,6 +8,7 @@ For each socket that comes over the control socket it forks a decoder, and sends
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -16,13 +17,16 @@ from contextlib import suppress
 
 from service.decoding.confinement import confine
 from service.decoding.decoder import run_decoder
+from service.logs import begin_logs
 
+_log = logging.getLogger("service.decoding.nursery")
 READY = b"ready"
 
 
 def main() -> None:
     """Fork decoders until the server hangs up."""
     control, memory_bytes = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    begin_logs("json" if sys.argv[3] == "json" else "text", "warning")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a decoder: the kernel buries it
     gc.freeze()
@@ -57,7 +61,7 @@ def _decode(link: int, memory_bytes: int) -> None:
         status = 0
     except BaseException as error:
         # Its words may be those of the media.
-        print(f"tessera: a decoder ended with {type(error).__name__}", file=sys.stderr, flush=True)
+        _log.error("a decoder ended with %s", type(error).__name__)
     finally:
         os._exit(status)
 

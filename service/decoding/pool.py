@@ -19,6 +19,7 @@ class DecoderPool:
     def __init__(self, turns: int, *, memory_bytes: int, clips: int) -> None:
         """A decoder may take `memory_bytes` beyond what it begins with, and reads so many `clips`."""
         self.turns = asyncio.Semaphore(turns)
+        self.restarts = 0
         self._most_idle = turns
         self._memory_bytes = memory_bytes
         self._clips = clips

@@ -17,6 +17,7 @@ import msgspec
 from service.decoding.memory import SharedMemory
 from service.decoding.messages import PACKET_BYTES, Begin, Reply, Take, decode_reply, encode
 from service.decoding.nursery import READY
+from service.logs import structured
 
 _INHERITED = ("PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """Of the environment: what the interpreter needs. Secrets of the server are none of a decoder's business."""
@@ -142,7 +143,14 @@ class Nursery:
 def _spawn(control: socket.socket, memory_bytes: int) -> subprocess.Popen[bytes]:
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return subprocess.Popen(
-        [sys.executable, "-m", "service.decoding.nursery", str(control.fileno()), str(memory_bytes)],
+        [
+            sys.executable,
+            "-m",
+            "service.decoding.nursery",
+            str(control.fileno()),
+            str(memory_bytes),
+            "json" if structured() else "text",
+        ],
         pass_fds=[control.fileno()],
         stdin=subprocess.DEVNULL,
         env=environment | _ONE_THREAD,

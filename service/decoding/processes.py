@@ -40,6 +40,11 @@ class ProcessDecoding:
             turns, memory_bytes=settings.decode_memory_mb * 2**20, clips=settings.decode_clips
         )
 
+    @property
+    def restarts(self) -> int:
+        """As `Decoding`."""
+        return self.pool.restarts
+
     def start(self) -> None:
         """As `Decoding`."""
         self.pool.start()
@@ -111,8 +116,10 @@ class ProcessReader:
                 return await self._asked(count)
             except Died:
                 _log.warning("a decoder died at work")
+                self._pool.restarts += 1
                 self.close()
             except TimeoutError:
+                self._pool.restarts += 1
                 self.close()
                 raise InputError(
                     "media_corrupt",

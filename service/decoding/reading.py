@@ -37,6 +37,10 @@ class Reader(Protocol):
 class Decoding(Protocol):
     """Where clips are decoded."""
 
+    @property
+    def restarts(self) -> int:
+        """Decoders that died or had to be killed at work."""
+
     def start(self) -> None:
         """To be called in the event loop of the readers."""
 

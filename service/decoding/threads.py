@@ -18,6 +18,8 @@ from tessera.windows import Window
 class ThreadDecoding:
     """As `Decoding`."""
 
+    restarts = 0
+
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 

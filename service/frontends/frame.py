@@ -3,6 +3,7 @@
     header  magic, kind, lane, full, model, count, job, length of what follows, two times in seconds
     job     count x block:   modality, stage, arrays, segments; arrays x array
     answer  count x block:   arrays, failures; arrays x array; failures x (row, code, text)
+            when it was submitted; as many pairs of times as the header has models, when its batches ran
     failure one (row, code, text)
     array   dtype, axes, length of the name; the axes; the name; values
 
@@ -17,6 +18,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import chain
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -148,6 +150,8 @@ def encoded(frame: Frame) -> list[bytes | memoryview]:
             parts.add_arrays(each.outputs)
             for row, error in each.failures.items():
                 parts.add_error(row, error)
+        model = len(answer.runs)
+        parts.add(np.array([answer.submitted, *chain(*answer.runs)], "<f8").tobytes())
     elif isinstance(frame, FailureFrame):
         parts.add_error(0, frame.error)
     else:
@@ -215,7 +219,9 @@ def _frame(kind: Kind, header: _Header, cursor: _Cursor) -> Frame:
         )
     if kind is Kind.ANSWER:
         answers = [_block_answer(cursor) for _ in range(header.blocks)]
-        return AnswerFrame(header.job, Answer(answers, header.first_sec, header.second_sec))
+        submitted, *times = cursor.times(1 + 2 * header.model)
+        runs = list(zip(times[::2], times[1::2], strict=True))
+        return AnswerFrame(header.job, Answer(answers, header.first_sec, header.second_sec, submitted, runs))
     if kind is Kind.FAILURE:
         _, code, text = cursor.error()
         return FailureFrame(header.job, ApiError(code, text))
@@ -260,6 +266,11 @@ class _Cursor:
     def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
         """The next fields."""
         return layout.unpack(self.take(layout.size))
+
+    def times(self, count: int) -> list[float]:
+        """The next times."""
+        times: list[float] = np.frombuffer(self.take(8 * count), "<f8").tolist()
+        return times
 
     def arrays(self, count: int) -> dict[str, NDArray[Any]]:
         """The next arrays."""

@@ -16,10 +16,12 @@ from service.errors import DeviceLost, StartError
 from service.frontends.board import Board
 from service.frontends.plan import Plan, PlannedModel
 from service.frontends.remote import OwnerLink, RemoteDevice
+from service.logs import say_last
 from service.metrics import Metrics
 from service.server import DrainingServer, begin_process
 from service.serving import Served, admission_of
 from service.settings import Settings
+from service.tracing import tracing_here
 from tessera.bundle import Bundle
 from tessera.devices import Device as Place
 from tessera.errors import TesseraError
@@ -58,7 +60,9 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
         await engine.close()
         await link.close()
 
-    app = assembled(settings, metrics, shared.bodies, run_engine, lambda: link.exposition())
+    app = assembled(
+        settings, metrics, shared.bodies, run_engine, lambda: link.exposition(), tracing_here(own)
+    )
     server = DrainingServer(
         app,
         settings,
@@ -120,7 +124,7 @@ def main() -> None:
     try:
         run_front_end(plan, own, socket.socket(fileno=listener), socket.socket(fileno=link_end), board)
     except TesseraError as error:
-        print(f"tessera: {error}", file=sys.stderr)
+        say_last(error)
         raise SystemExit(2) from None
 
 

@@ -30,6 +30,7 @@ from service.metrics import Metrics
 from service.server import admin, begin_process, greeting, listen
 from service.serving import serve_here
 from service.settings import Settings
+from service.tracing import require_tracing
 
 _log = logging.getLogger(__name__)
 _BEAT_SEC = 0.1
@@ -54,6 +55,7 @@ def serve_with_front_ends(
     if sys.platform != "linux":
         raise StartError("several front ends need Linux; leave --frontends out")
     begin_process(settings)
+    require_tracing()
     listeners = _listeners(settings)
     bundles = load(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

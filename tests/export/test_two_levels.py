@@ -57,7 +57,9 @@ def test_the_manifest_has_two_codebooks(bundle: Bundle, checkpoint: Path) -> Non
 def test_a_manifest_that_hides_codes_of_a_level_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(bundle.folder, tmp_path / "bundle"))
     manifest = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**manifest, "codebook_sizes": [CODES, CODES - 1]}))
+    (folder / MANIFEST).write_text(
+        json.dumps({**manifest, "codebook_sizes": [CODES, CODES - 1], "usage": {}})
+    )
     with pytest.raises(BundleError, match=r"holds more codes than the manifest promises, \[24, 23\]"):
         Bundle.load(folder)
 

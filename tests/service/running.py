@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +46,18 @@ def serve_command(*arguments: str, module: str = "tessera") -> list[str]:
 
 @contextlib.contextmanager
 def running_server(
-    bundle: Path | None, *arguments: str, module: str = "tessera", **settings: object
+    bundle: Path | None,
+    *arguments: str,
+    module: str = "tessera",
+    variables: Mapping[str, str] | None = None,
+    **settings: object,
 ) -> Iterator[RunningServer]:
-    """Start a server of `bundle` (None: the demo) on a free port, `settings` in its environment; stop it at the end."""
-    environment = os.environ | {f"TESSERA_{name.upper()}": str(value) for name, value in settings.items()}
+    """Start a server of `bundle` (None: the demo) on a free port; stop it at the end.
+
+    `settings` are in its environment, and so are other `variables`.
+    """
+    own = {f"TESSERA_{name.upper()}": str(value) for name, value in settings.items()}
+    environment = os.environ | own | (variables or {})
     process = subprocess.Popen(
         serve_command(
             *(["--bundle", str(bundle)] if bundle else []), "--port", "0", *arguments, module=module

@@ -102,8 +102,9 @@ def test_a_file_that_is_no_graph(bundle_copy: Path) -> None:
         (lambda m: m["graphs"].pop("text.codes"), "graphs are"),
         (lambda m: m.update(video=None), "graphs are"),
         (lambda m: m.update(parity={}), "parity is of"),
-        (lambda m: m.update(codebook_sizes=[5]), "the manifest promises"),
+        (lambda m: m.update(codebook_sizes=[5], usage={}), "the manifest promises"),
         (lambda m: m.update(codebook_sizes=[0]), "greater than or equal to 1"),
+        (lambda m: m["usage"].update(audio=[[1] * 15]), "usage of audio is not of codebooks"),
         (lambda m: m.update(dim=4000), "the manifest promises"),
         (
             lambda m: m["audio"].update(sample_rate=8000),

@@ -68,7 +68,18 @@ JOBS = st.builds(
 )
 FRAMES: st.SearchStrategy[Frame] = st.one_of(
     JOBS,
-    st.builds(AnswerFrame, NUMBERS, st.builds(Answer, st.lists(ANSWERS, max_size=3), SECONDS, SECONDS)),
+    st.builds(
+        AnswerFrame,
+        NUMBERS,
+        st.builds(
+            Answer,
+            st.lists(ANSWERS, max_size=3),
+            SECONDS,
+            SECONDS,
+            SECONDS,
+            st.lists(st.tuples(SECONDS, SECONDS), max_size=3),
+        ),
+    ),
     st.builds(FailureFrame, NUMBERS, ERRORS),
     st.builds(
         PlainFrame, st.sampled_from([Kind.CANCEL, Kind.ASK, Kind.TEXT, Kind.LISTENING]), NUMBERS, st.binary()
@@ -104,7 +115,7 @@ def comparable(frame: Frame) -> Any:
                 (exact(b.outputs), [(row, told(error)) for row, error in b.failures.items()])
                 for b in answer.blocks
             ]
-            return job, answer.queue_sec, answer.infer_sec, became
+            return job, answer.queue_sec, answer.infer_sec, answer.submitted, answer.runs, became
         case FailureFrame(job, error):
             return job, told(error)
         case PlainFrame():
