@@ -22,7 +22,7 @@ from service.decoding import decoding_of
 from service.decoding.reading import Decoding
 from service.engine import Engine
 from service.metrics import Metrics
-from service.middleware import BodyLimit, Deadline, RequestContext
+from service.middleware import BodyLimit, Deadline, RequestContext, TooMany
 from service.serving import Rooms, places_of, serve_here
 from service.settings import Settings
 from service.tracing import Tracing
@@ -40,6 +40,7 @@ class Application:
         direct = DirectRoutes(api, [*tokenize.router.routes, *embeddings.router.routes])
         limited = BodyLimit(direct, settings, held)
         self._app = RequestContext(Deadline(limited, settings, metrics), metrics, tracing)
+        self.refuse = RequestContext(TooMany(settings), metrics, tracing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI's."""

@@ -262,7 +262,7 @@ _HEADERS = [
         "name": "X-Request-Timeout-Ms",
         "in": "header",
         "required": False,
-        "schema": {"type": "integer", "minimum": 1},
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
         "description": "Answer within this time, or `deadline_exceeded`.",
     },
     {
@@ -315,12 +315,15 @@ EMBEDDINGS = _route(
     parameters=_HEADERS,
     requestBody=_body({"application/json": _ref(EmbeddingsRequest)}),
 )
-OPENAI_MODELS = _route(OpenAIModelsResponse)
-OPENAI_MODEL = _route(OpenAIModelDocument, 404)
-MODELS = _route(ModelsResponse)
-LIMITS = _route(LimitsResponse)
-VERSION = _route(VersionResponse)
-HEALTH = _route(HealthResponse, 503)
+_ANY = (400, 422, 500, 503, 504)
+"""What any request may be told: of its head and its headers, of a server that is full or ends, of its time."""
+
+OPENAI_MODELS = _route(OpenAIModelsResponse, *_ANY)
+OPENAI_MODEL = _route(OpenAIModelDocument, 404, *_ANY)
+MODELS = _route(ModelsResponse, *_ANY)
+LIMITS = _route(LimitsResponse, *_ANY)
+VERSION = _route(VersionResponse, *_ANY)
+HEALTH = _route(HealthResponse, *_ANY)
 
 
 def document_of(app: FastAPI) -> dict[str, Any]:

@@ -52,6 +52,9 @@ class RequestContext:
             await self._app(scope, receive, answer.send)
         except ClientDisconnected:
             answer.status = _DISCONNECTED
+        except asyncio.CancelledError:
+            # The time for draining is over. Nothing is cancelled after this.
+            await answer.fail(ApiError("shutting_down", "the server ended before this was answered"))
         except Exception as error:
             if not isinstance(error, ApiError):
                 _log.exception("request failed")
@@ -147,24 +150,27 @@ class Deadline:
         asked = trace.header(b"x-request-timeout-ms") if b"x-request-timeout-ms" in trace.headers else None
         seconds = self._settings.request_timeout_seconds if asked is None else self._seconds(asked)
         trace.deadline = time.perf_counter() + seconds
-        task = asyncio.current_task()
+        task = trace.task = asyncio.current_task()
         assert task is not None, "a request is answered in a task. This is a bug."
         # As `asyncio.timeout`, for a fifth of its time.
-        timer = asyncio.get_running_loop().call_later(seconds, _expire, task, trace)
+        timer = asyncio.get_running_loop().call_later(seconds, self._expire, trace, seconds, asked is None)
         try:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
-            if not trace.expired or task.uncancel():
+            if trace.expired is None or task.uncancel():
                 raise
-            self._metrics.failed("deadline", max(1, trace.items))
-            raise ApiError(
-                "deadline_exceeded",
-                f"no answer within {seconds:g} s",
-                limit=seconds,
-                setting=setting_name("request_timeout_seconds") if asked is None else None,
-            ) from None
+            if trace.expired.code == "deadline_exceeded":
+                self._metrics.failed("deadline", max(1, trace.items))
+            raise trace.expired from None
         finally:
             timer.cancel()
+
+    def _expire(self, trace: Trace, seconds: float, own: bool) -> None:
+        """`own`: the client did not ask for this time."""
+        setting = setting_name("request_timeout_seconds") if own else None
+        trace.expire(
+            ApiError("deadline_exceeded", f"no answer within {seconds:g} s", limit=seconds, setting=setting)
+        )
 
     def _seconds(self, header: str) -> float:
         if not (header.isdecimal() and len(header) < 10 and int(header)):
@@ -176,13 +182,8 @@ class Deadline:
         return min(int(header) / 1000, self._settings.max_request_timeout_seconds)
 
 
-def _expire(task: asyncio.Task[object], trace: Trace) -> None:
-    trace.expired = True
-    task.cancel()
-
-
 class BodyLimit:
-    """Counts the bytes of bodies as they arrive: of one request, and of all that are being answered."""
+    """Counts the bytes of bodies as they arrive, and of large answers: of one request, and of all together."""
 
     def __init__(self, app: ASGIApp, settings: Settings, held: Room) -> None:
         self._app = app
@@ -193,13 +194,14 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Trace.of(scope).headers
+        trace = Trace.of(scope)
+        headers = trace.headers
         if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
             raise ApiError("unsupported_content_encoding", "send the body as it is, without Content-Encoding")
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit():
             self._check(int(declared))
-        received = 0
+        received = answered = 0
 
         async def counted() -> Message:
             nonlocal received
@@ -210,10 +212,16 @@ class BodyLimit:
             received += size
             return message
 
+        def hold(size: int) -> None:
+            nonlocal answered
+            self._hold(size)
+            answered += size
+
+        trace.hold = hold
         try:
             await self._app(scope, counted, send)
         finally:
-            self._held.give_back(received)
+            self._held.give_back(received + answered)
 
     def _check(self, size: int) -> None:
         settings = self._settings
@@ -230,8 +238,23 @@ class BodyLimit:
         if not self._held.take(size):
             raise ApiError(
                 "overloaded",
-                "too many bytes of requests are being answered; try again",
+                "too many bytes of requests and answers are held; try again",
                 limit=self._held.capacity,
                 actual=self._held.used + size,
                 setting=setting_name("max_held_bytes"),
             )
+
+
+class TooMany:
+    """In place of the application, where so many clients are connected that another cannot be served."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._most = settings.max_connections
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise ApiError(
+            "overloaded",
+            "too many clients are connected; try again",
+            limit=self._most,
+            setting=setting_name("max_connections"),
+        )

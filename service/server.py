@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
+from typing import cast
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
@@ -18,12 +19,14 @@ from prometheus_client import CollectorRegistry, start_http_server
 from service.allocator import keep_little
 from service.app import Application, create_app
 from service.bundles import load_bundles
+from service.connections import Bounds, Connection
 from service.errors import DeviceLost, StartError
 from service.logs import begin_logs, say, structured
 from service.settings import Settings
 from service.tracing import require_tracing, tracing_here
 
 _SWITCH_SECONDS = 0.001
+_CHECK_SECONDS = 1.0
 _LAST_SPANS_SECONDS = 3.0
 """However slow a collector is, the end of a server does not wait for it longer."""
 
@@ -54,10 +57,20 @@ def serve(settings: Settings) -> None:
 class DrainingServer(uvicorn.Server):
     """On SIGTERM: not ready, but serving on until balancers notice; then no admission, then the drain."""
 
-    def __init__(self, app: Application, settings: Settings, on_listening: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Application,
+        settings: Settings,
+        on_listening: Callable[[], None],
+        *,
+        connections: int | None = None,
+    ) -> None:
+        """It takes so many `connections`, or those of the settings."""
+        bounds = Bounds.of(settings, connections or settings.max_connections, app.refuse)
         super().__init__(
             uvicorn.Config(
                 app,
+                http=cast(type[asyncio.Protocol], partial(Connection, bounds)),
                 log_config=None,
                 log_level="warning",
                 access_log=False,
@@ -74,6 +87,7 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen."""
         await super().startup(sockets)
+        self._checks = asyncio.create_task(self._check_connections())
         # What is loaded by now stays: the collector need not look through it again and again while requests wait.
         gc.collect()
         gc.freeze()
@@ -84,6 +98,14 @@ class DrainingServer(uvicorn.Server):
         """Looked at ten times a second: whether to end."""
         return await super().on_tick(counter) or self._app.state.lost.is_set()
 
+    async def _check_connections(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            for connection in list(self.server_state.connections):
+                assert isinstance(connection, Connection)
+                connection.check(loop.time())
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain; what was not told to the collector by then is told in the time that is left, or lost."""
         engine = self._app.state.engine
@@ -93,17 +115,25 @@ class DrainingServer(uvicorn.Server):
         engine.stop_admission()
         until = time.monotonic() + self._settings.drain_seconds
         await super().shutdown(sockets)
+        self._checks.cancel()
         if self._app.tracing is not None:
             seconds = min(_LAST_SPANS_SECONDS, max(0.0, until - time.monotonic()))
             await asyncio.to_thread(self._app.tracing.close, seconds)
 
 
 def begin_process(settings: Settings) -> None:
-    """Log to stderr, keep little memory that is free, and let threads take turns often."""
+    """Log to stderr, keep little memory that is free, let threads take turns often, and allow many connections."""
     keep_little()
     begin_logs(settings.log_format, settings.log_level)
     # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
     sys.setswitchinterval(_SWITCH_SECONDS)
+    if sys.platform != "win32":
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        # macOS says that there is no limit, and refuses to have none.
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:

@@ -151,7 +151,9 @@ class Settings(BaseSettings):
     )
 
     max_body_bytes: int = _limit(96 * 2**20, "bytes", "One request body.")
-    max_held_bytes: int = _limit(384 * 2**20, "bytes", "All request bodies that are being answered.")
+    max_held_bytes: int = _limit(
+        384 * 2**20, "bytes", "All request bodies that are being answered, and large answers."
+    )
     max_inputs: int = _limit(64, "inputs", "Inputs of one request.")
     max_json_values: int = _limit(262_144, "values", "Values in one JSON body; parsing holds up everybody.")
     max_request_segments: int = _limit(36_000, "segments", "Segments of all inputs of one request.")
@@ -164,6 +166,12 @@ class Settings(BaseSettings):
     max_stream_windows: int = _limit(4, "windows", "Windows of one long input that are decoded at a time.")
     request_timeout_seconds: float = _limit(120, "seconds", "Time of a request that does not state its own.")
     max_request_timeout_seconds: float = _limit(900, "seconds", "What X-Request-Timeout-Ms may ask for.")
+    max_connections: int = _limit(
+        2048, "connections", "Clients that are connected; those that wait longest for theirs give way."
+    )
+    max_head_bytes: int = _limit(65_536, "bytes", "Head of a request: its first line and its headers.")
+    max_silence_seconds: float = _limit(20, "seconds", "Until a client sends, or reads, what it began to.")
+    max_transfer_seconds: float = _limit(120, "seconds", "Until a request is sent, or an answer is read.")
 
     max_media_bytes: int = _limit(_INPUT.max_media_bytes, "bytes", "One audio or video input.")
     max_media_seconds: float = _limit(
@@ -203,11 +211,10 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
-    def _every_front_end_can_decode(self) -> Self:
-        if self.max_open_media < self.frontends:
-            raise ValueError(
-                f"contradict: {setting_name('max_open_media')} is below {setting_name('frontends')}"
-            )
+    def _every_front_end_has_its_share(self) -> Self:
+        for name in ("max_open_media", "max_connections"):
+            if getattr(self, name) < self.frontends:
+                raise ValueError(f"contradict: {setting_name(name)} is below {setting_name('frontends')}")
         return self
 
     @classmethod

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from service.errors import ApiError
 
 Stage = Literal["decode", "queue", "infer", "encode"]
 
@@ -73,14 +77,19 @@ class Timings:
 
 @dataclass(slots=True)
 class Trace:
-    """One request; `deadline` is on the clock of `time.perf_counter`. What it asks for is known once it was read."""
+    """One request; `deadline` is on the clock of `time.perf_counter`. What it asks for is known once it was read.
+
+    `task` is what answers it. `hold` counts bytes of the answer, until the request is over, as those of bodies are.
+    """
 
     request_id: str
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     timings: Timings = field(default_factory=Timings)
     deadline: float | None = None
-    expired: bool = False
+    task: asyncio.Task[object] | None = None
+    expired: ApiError | None = None
+    hold: Callable[[int], None] = lambda size: None
     model: str | None = None
     items: int = 0
     segments: int = 0
@@ -109,6 +118,20 @@ class Trace:
         """The trace of an ASGI scope."""
         trace: Trace = scope[_SCOPE_KEY]
         return trace
+
+    @staticmethod
+    def find(scope: Any) -> Trace | None:
+        """The trace of an ASGI scope, once there is one."""
+        trace: Trace | None = scope.get(_SCOPE_KEY)
+        return trace
+
+    def expire(self, error: ApiError) -> bool:
+        """Answer `error` in place of what the request asks for; false where one expired already, or it is too soon."""
+        if self.expired or self.task is None:
+            return False
+        self.expired = error
+        self.task.cancel()
+        return True
 
     @property
     def elapsed(self) -> float:

@@ -37,8 +37,15 @@ def stamped(model: Served, prefix: str, fields: dict[str, Any]) -> dict[str, Any
     }
 
 
+_LARGE_BYTES = 64 * 1024
+"""Of an answer: what is below lies in the buffer of its connection, whether or not the client takes it."""
+
+
 class BodyAnswer(Response):
-    """What is answered in one piece, without headers but those of the body; that takes a third of another's time."""
+    """What is answered in one piece, without headers but those of the body; that takes a third of another's time.
+
+    A large one is held until its client took it.
+    """
 
     def __init__(self, body: bytes, media_type: str) -> None:
         self.status_code = 200
@@ -51,8 +58,18 @@ class BodyAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI's."""
+        large = len(self.body) > _LARGE_BYTES
+        if large:
+            trace = Trace.of(scope)
+            trace.hold(len(self.body))
+            trace.task = (
+                None  # from now on it takes the time that its client takes, which the connection bounds
+            )
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body})
+        await send({"type": "http.response.body", "body": self.body, "more_body": large})
+        if large:
+            # Waits until the buffer of the connection is nearly empty.
+            await send({"type": "http.response.body", "body": b""})
 
 
 def json_answer(document: dict[str, Any]) -> Response:

@@ -66,7 +66,12 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
     app = assembled(
         settings, metrics, shared.bodies, run_engine, lambda: link.exposition(), tracing_here(own)
     )
-    server = DrainingServer(app, settings, lambda: link.listening())
+    server = DrainingServer(
+        app,
+        settings,
+        lambda: link.listening(),
+        connections=_share(settings.max_connections, own, settings),
+    )
 
     def stop(*_: object) -> None:
         server.should_exit = True
