@@ -17,6 +17,7 @@ from tests.service.running import RunningServer, running_server
 @pytest.fixture(scope="session")
 def server(bundle_dir: Path) -> Iterator[RunningServer]:
     with running_server(bundle_dir) as running:
+        running.await_ready()
         yield running
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ class RunningServer:
         """A client of this server."""
         # Sooner than the server's five seconds: else both may end a connection while a request is under way.
         return httpx.Client(base_url=self.url, timeout=900, limits=httpx.Limits(keepalive_expiry=1))
+
+    def await_ready(self) -> None:
+        """Return once it can infer."""
+        with self.client() as client:
+            while client.get("/health/ready").status_code != 200:
+                time.sleep(0.05)
 
 
 def serve_command(*arguments: str, module: str = "tessera") -> list[str]:
