@@ -49,9 +49,7 @@ def _push(scores: Any, rows: Any, count: Any, score: Any, row: Any, ranks: Any) 
         child = 2 * place + 1
         if child >= size:
             break
-        if child + 1 < size and _worse(
-            scores[child + 1], rows[child + 1], scores[child], rows[child], ranks
-        ):
+        if child + 1 < size and _worse(scores[child + 1], rows[child + 1], scores[child], rows[child], ranks):
             child += 1
         if not _worse(scores[child], rows[child], score, row, ranks):
             break

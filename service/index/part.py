@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,11 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    @cached_property
+    def last_key(self) -> int:
+        """The highest of the keys."""
+        return int(self.keys.max())
 
     @property
     def nbytes(self) -> int:
@@ -199,7 +205,9 @@ def _distinct(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray
         group = np.flatnonzero(rows.widths == width)
         hashes = np.zeros(len(group), np.uint64)
         for place in range(int(width)):
-            hashes = (hashes + rows.codes[starts[group] + place] + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+            hashes = (hashes + rows.codes[starts[group] + place] + np.uint64(1)) * np.uint64(
+                0x9E3779B97F4A7C15
+            )
             hashes ^= hashes >> np.uint64(29)
         group = group[np.argsort(hashes, kind="stable")]
         differs = np.zeros(len(group), bool)

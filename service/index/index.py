@@ -1,0 +1,358 @@
+"""One index: a store that keeps, arrays that answer, and what binds the two."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
+from pathlib import Path
+from threading import Lock, Thread
+from typing import Any, Literal, NamedTuple, Self
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.index import database
+from service.index.code_index import CodeIndex
+from service.index.errors import IndexExists, InvalidItem, ModelMismatch, StoreUnavailable
+from service.index.filters.evaluation import Filters
+from service.index.filters.expression import Filter
+from service.index.items import Item, StoredItem, packed_latents, unpacked_latents
+from service.index.part import Rows
+from service.index.query import PooledQuery, SegmentQuery
+from service.index.snapshot import Match, Snapshot
+from service.index.space import CodeSpace
+from service.index.store import ItemStore, Page, Writing, Written
+from tessera.windows import MODALITIES, Modality
+
+Strategy = Literal["pooled", "segments", "latents"]
+Status = Literal["created", "updated", "deleted", "not_found"]
+
+RERANKED = 100
+"""Items that `latents` puts in order anew."""
+
+COLUMN_BYTES = 256 * 2**20
+
+
+class Query(NamedTuple):
+    """What is looked for. `vector` [Q]: a pooled embedding; `latents` [Q]: the same of continuous vectors.
+
+    `span`: segments of a stretch, for `segments`.
+    """
+
+    vector: NDArray[np.floating]
+    latents: NDArray[np.floating] | None = None
+    span: int = 3
+
+
+class Answer(NamedTuple):
+    """Matches of each query, all in one version of the index, and the items that were found, by key."""
+
+    version: int
+    matches: list[list[Match]]
+    items: dict[int, StoredItem]
+
+
+class Outcome(NamedTuple):
+    """What a write did to each item, in order, and the version of the index that has it."""
+
+    version: int
+    statuses: list[Status]
+
+
+class Index:
+    """An index that is open; all methods may be called from any thread."""
+
+    def __init__(self, store: ItemStore, space: CodeSpace, pool: Executor | None = None) -> None:
+        """Load the arrays. `pool` shares the work of large queries and of many.
+
+        Raises:
+            StoreCorrupt: an item is damaged.
+        """
+        self.store = store
+        self.space = space
+        self._pool = pool
+        self._codes = CodeIndex(space)
+        self._codes.load(store.load(space), store.version)
+        self._filters = Filters(store.metadata, COLUMN_BYTES)
+        self._read: weakref.WeakSet[Snapshot] = weakref.WeakSet([self._codes.snapshot])
+        self._writing = Lock()
+        self._compaction: Thread | None = None
+        self._closed = False
+
+    @classmethod
+    def create(
+        cls, path: Path, name: str, revision: str, space: CodeSpace, pool: Executor | None = None
+    ) -> Self:
+        """A new, empty index of a model revision.
+
+        Raises:
+            IndexExists: there is one already.
+            StoreFull, StoreUnavailable: it cannot be written.
+        """
+        facts = {"name": name, "model_revision": revision, "levels": space.levels, "version": 0}
+        try:
+            with database.translated(name):
+                database.create(path, facts)
+        except FileExistsError:
+            raise IndexExists(f"index '{name}' is there already") from None
+        except OSError:
+            raise StoreUnavailable(f"index '{name}': its folder cannot be written") from None
+        return cls(ItemStore(path, name), space, pool)
+
+    @classmethod
+    def open(
+        cls, path: Path, name: str, revision: str, space: CodeSpace, pool: Executor | None = None
+    ) -> Self:
+        """An index that is there.
+
+        Raises:
+            ModelMismatch: it belongs to another model revision.
+            StoreCorrupt, StoreUnavailable: it cannot be served.
+        """
+        store = ItemStore(path, name)
+        try:
+            if store.facts.get("model_revision") != revision:
+                raise ModelMismatch(f"index '{name}' belongs to another model revision")
+            return cls(store, space, pool)
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        """Wait for what is being written, and close. Nothing may be asked afterwards."""
+        with self._writing:
+            self._closed = True
+            compaction = self._compaction
+        if compaction is not None:
+            compaction.join()
+        self.store.close()
+
+    @property
+    def revision(self) -> str:
+        """The model revision that it belongs to."""
+        return str(self.store.facts["model_revision"])
+
+    @property
+    def version(self) -> int:
+        """Counts writes."""
+        return self._codes.snapshot.version
+
+    def upsert(self, items: Sequence[Item], token: str | None = None) -> Outcome:
+        """Keep `items`; when this returns they are on the disk and are found.
+
+        The same `token` with the same items is answered as it was the first time.
+
+        Raises:
+            InvalidItem: two have one id, or one cannot be kept. None is kept then.
+            KeyReused: the token came with another write.
+            StoreFull, StoreUnavailable, StoreCorrupt: nothing was kept.
+        """
+        if len({item.id for item in items}) < len(items):
+            raise InvalidItem("items: two have the same id")
+        codes = [self._flat(item) for item in items]
+        weights = self._weights(codes)
+        return self._write(
+            token,
+            _digest(items) if token else b"",
+            lambda writing: writing.upsert(items, weights.tolist()),
+            lambda written: _rows(items, codes, weights, written.added),
+            [item.id for item in items],
+            ("created", "updated"),
+        )
+
+    def delete(self, ids: Sequence[str], token: str | None = None) -> Outcome:
+        """Let items go.
+
+        Raises:
+            KeyReused, StoreFull, StoreUnavailable, StoreCorrupt: as `upsert`.
+        """
+        return self._write(
+            token,
+            _digest([], ids),
+            lambda writing: writing.delete(ids),
+            lambda _: None,
+            [],
+            ("not_found", "deleted"),
+        )
+
+    def get(self, id: str) -> StoredItem | None:
+        """The item of this id."""
+        return self.store.get(id)
+
+    def page(self, after: str | None = None, limit: int = 100, modality: Modality | None = None) -> Page:
+        """Items in the order of their ids."""
+        return self.store.page(after, limit, modality)
+
+    def stats(self) -> dict[str, Any]:
+        """What there is, and what it takes."""
+        snapshot = self._codes.snapshot
+        counts = {modality: 0 for modality in MODALITIES}
+        for held in snapshot.held:
+            for number, modality in enumerate(MODALITIES):
+                mask = held.part.modality_mask(frozenset([number])) & held.alive
+                counts[modality] += int(np.bitwise_count(mask).sum())
+        return {
+            "items": snapshot.count,
+            "modalities": counts,
+            "index_version": snapshot.version,
+            "model_revision": self.revision,
+            "distinct_codes": sum(len(held.part.weights) for held in snapshot.held),
+            "array_bytes": snapshot.nbytes,
+            "filter_bytes": self._filters.nbytes,
+        }
+
+    def retrieve(
+        self,
+        queries: Sequence[Query],
+        top_k: int,
+        strategy: Strategy = "pooled",
+        *,
+        modalities: Sequence[Modality] | None = None,
+        filter: Filter | None = None,
+    ) -> Answer:
+        """The best `top_k` items for each query, all of one version of the index.
+
+        Raises:
+            ValueError: a query of another width, or no matches asked for.
+        """
+        if top_k < 1:
+            raise ValueError("top_k is at least one")
+        snapshot = self._codes.snapshot
+        search = self._search(snapshot, modalities, filter)
+        if strategy == "segments":
+            prepared = [SegmentQuery.of(self.space, query.vector, query.span) for query in queries]
+            found = search(prepared, top_k)
+        else:
+            pooled = [PooledQuery.of(self.space, query.vector) for query in queries]
+            found = search(pooled, top_k if strategy == "pooled" else max(top_k, RERANKED))
+        items = self.store.items(list({match.key for matches in found for match in matches}))
+        if strategy == "latents":
+            found = [self._reranked(q, m, items)[:top_k] for q, m in zip(queries, found, strict=True)]
+        return Answer(snapshot.version, found, items)
+
+    def _search(
+        self, snapshot: Snapshot, modalities: Sequence[Modality] | None, filter: Filter | None
+    ) -> Callable[[Sequence[PooledQuery | SegmentQuery], int], list[list[Match]]]:
+        options: dict[str, Any] = {}
+        if modalities is not None:
+            options["modalities"] = frozenset(MODALITIES.index(modality) for modality in modalities)
+        if filter is not None:
+            options["mask_of"] = self._filters.over(snapshot, filter)
+
+        def search(queries: Sequence[PooledQuery | SegmentQuery], count: int) -> list[list[Match]]:
+            if len(queries) == 1 or self._pool is None:
+                return [
+                    snapshot.search(query, count, self.store.names, pool=self._pool, **options)
+                    for query in queries
+                ]
+            # Many queries keep all threads busy, each with a whole one.
+            alone = partial(snapshot.search, count=count, names=self.store.names, **options)
+            return list(self._pool.map(alone, queries))
+
+        return search
+
+    def _reranked(self, query: Query, matches: list[Match], items: dict[int, StoredItem]) -> list[Match]:
+        """By the cosine of continuous vectors; an item without has the embedding of its codes in their place."""
+        vector = np.asarray(query.vector if query.latents is None else query.latents, np.float64)
+        kept = self.store.latents([match.key for match in matches])
+        scored = []
+        for match in matches:
+            data = kept.get(match.key)
+            codes = items[match.key].codes.codes
+            other = self.space.embedding(self.space.flat(codes)) if data is None else unpacked_latents(data)
+            scored.append(match._replace(score=float(np.float32(_cosine(vector, other)))))
+        return sorted(scored, key=lambda match: (-match.score, items[match.key].id))
+
+    def _write(
+        self,
+        token: str | None,
+        digest: bytes,
+        keep: Callable[[Writing], Written],
+        rows: Callable[[Written], Rows | None],
+        ids: Sequence[str],
+        statuses: tuple[Status, Status],
+    ) -> Outcome:
+        """One write: in the store, then in the arrays, which cannot fail any more."""
+        with self._writing:
+            if self._closed:
+                raise StoreUnavailable(f"index '{self.store.name}' is closed")
+            if token is not None and (before := self.store.answer_to(token, digest)) is not None:
+                return Outcome(*orjson.loads(before))
+            oldest = min(snapshot.version for snapshot in self._read)
+            with self.store.writing(oldest) as writing:
+                written = keep(writing)
+                outcome = Outcome(written.version, [statuses[not new] for new in written.created])
+                if token is not None:
+                    writing.remember(token, digest, orjson.dumps([*outcome]))
+                removed = np.array(written.removed, np.int64)
+                snapshot = self._codes.changed(written.version, rows(written), ids, removed)
+            self._read.add(snapshot)
+            self._codes.publish(snapshot)
+            self._compact_when_wanted()
+        return outcome
+
+    def _compact_when_wanted(self) -> None:
+        if self._compaction is None and self._codes.wants_compaction:
+            self._compaction = Thread(target=self._compact, name=f"compact {self.store.name}", daemon=True)
+            self._compaction.start()
+
+    def _compact(self) -> None:
+        try:
+            self._codes.compact(self.store.keys_by_id, self._writing)
+            self._read.add(self._codes.snapshot)
+        finally:
+            self._compaction = None
+
+    def _flat(self, item: Item) -> NDArray[np.uint16]:
+        if item.latents is not None and np.shape(item.latents) != (self.space.dim,):
+            raise InvalidItem(f"item '{item.id}': latents are {self.space.dim} numbers")
+        try:
+            return self.space.flat(item.codes.codes)
+        except ValueError as error:
+            raise InvalidItem(f"item '{item.id}': {error}") from None
+
+    def _weights(self, codes: Sequence[NDArray[np.uint16]]) -> NDArray[np.float32]:
+        widths = np.array([len(row) for row in codes])
+        weights = np.zeros(len(codes), np.float32)
+        for width in np.unique(widths):
+            some = np.flatnonzero(widths == width)
+            weights[some] = self.space.weights(np.stack([codes[number] for number in some]))
+        return weights
+
+
+def _rows(
+    items: Sequence[Item],
+    codes: Sequence[NDArray[np.uint16]],
+    weights: NDArray[np.float32],
+    keys: Sequence[int],
+) -> Rows | None:
+    if not items:
+        return None
+    return Rows(
+        np.array(keys, np.int64),
+        np.zeros(len(items), np.uint32),
+        np.array([MODALITIES.index(item.codes.modality) for item in items], np.uint8),
+        weights,
+        np.array([len(row) for row in codes], np.int64),
+        np.concatenate(codes),
+    )
+
+
+def _digest(items: Sequence[Item], deleted: Sequence[str] = ()) -> bytes:
+    """What tells one write from another."""
+    digest = hashlib.sha256(orjson.dumps([[item.id for item in items], deleted]))
+    for item in items:
+        latents = b"" if item.latents is None else packed_latents(item.latents)
+        for part in (item.codes.to_bytes(), item.metadata_json(), latents):
+            digest.update(b"%d," % len(part))
+            digest.update(part)
+    return digest.digest()
+
+
+def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / lengths if lengths > 0 else 0.0
