@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import Lock
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ class CodeIndex:
 
     def __init__(self, space: CodeSpace, version: int = 0) -> None:
         self.space = space
-        self._snapshot = Snapshot(version)
-        self._publishing = Lock()
+        self._published: WeakSet[Snapshot] = WeakSet()
+        self.publish(Snapshot(version))
         self._compacted: frozenset[int] = frozenset()
 
     @property
@@ -39,7 +40,7 @@ class CodeIndex:
 
     def load(self, rows: Rows, version: int) -> None:
         """Begin with `rows`, all items of a store."""
-        self._snapshot = Snapshot(version, (_held(build(self.space, rows)),) if len(rows.keys) else ())
+        self.publish(Snapshot(version, (_held(build(self.space, rows)),) if len(rows.keys) else ()))
 
     def changed(self, version: int, added: Rows | None, ids: Sequence[str], removed: Keys) -> Snapshot:
         """The next version, not yet published: without the items of keys `removed`, with `added` of ids `ids`.
@@ -60,8 +61,13 @@ class CodeIndex:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Let queries read this version."""
-        with self._publishing:
-            self._snapshot = snapshot
+        self._published.add(snapshot)
+        self._snapshot = snapshot
+
+    @property
+    def oldest_version(self) -> int:
+        """The oldest version that somebody still holds."""
+        return min(snapshot.version for snapshot in self._published)
 
     @property
     def wants_compaction(self) -> bool:
@@ -79,6 +85,8 @@ class CodeIndex:
         with lock:
             before = self._snapshot.held
             self._compacted = frozenset(id(held.part) for held in before)
+        if not before:
+            return
         try:
             part, places = self._whole(before, keys_by_id())
             with lock:

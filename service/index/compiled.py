@@ -23,12 +23,12 @@ _NOTHING = -(2**62)
 _LEAST = -(2**31)
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _worse(score: Any, row: Any, other: Any, other_row: Any, ranks: Any) -> Any:
     return score < other or (score == other and ranks[row] > ranks[other_row])
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _push(scores: Any, rows: Any, count: Any, score: Any, row: Any, ranks: Any) -> Any:
     """Put a row on the heap, in the place of the worst where it is full; the caller knows that it is better."""
     size = len(scores)
@@ -61,7 +61,7 @@ def _push(scores: Any, rows: Any, count: Any, score: Any, row: Any, ranks: Any) 
     return count
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _offer(
     scores: Any, rows: Any, count: Any, score: Any, first: Any, last: Any, mask: Any, ranks: Any
 ) -> Any:
@@ -75,7 +75,7 @@ def _offer(
     return count
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _scan_block(
     codes: Any, weights: Any, firsts: Any, ranks: Any, width: Any, start: Any, first: Any, last: Any, table: Any,
     unit: Any, mask: Any, buffer: Any, scores: Any, rows: Any, count: Any,
@@ -103,7 +103,7 @@ def _scan_block(
     return count
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def bound_blocks(anchors: Any, edges: Any, cosines: Any, sines: Any, bounds: Any) -> None:
     """No entry of block b scores more than bounds[b]: angles obey the triangle inequality.
 
@@ -121,7 +121,7 @@ def bound_blocks(anchors: Any, edges: Any, cosines: Any, sines: Any, bounds: Any
             bounds[block] = _UNBOUNDED
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def probe_blocks(
     codes: Any, weights: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, bounds: Any,
     tables: Any, kinds: Any, units: Any, mask: Any, scores: Any, rows: Any,
@@ -153,7 +153,7 @@ def probe_blocks(
     return count
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def scan_blocks(
     codes: Any, weights: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, bounds: Any,
     tables: Any, kinds: Any, units: Any, mask: Any, first: Any, last: Any, scores: Any, rows: Any, count: Any,
@@ -169,7 +169,7 @@ def scan_blocks(
     return count
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def nearest_anchors(codes: Any, products: Any, nearest: Any) -> None:
     """The anchor of the highest cosine for each entry, [n]; `codes` [n, width], `products` [K, anchors]."""
     anchors = products.shape[1]
@@ -183,7 +183,7 @@ def nearest_anchors(codes: Any, products: Any, nearest: Any) -> None:
         nearest[entry] = np.argmax(sums)
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _compare(clip: Any, levels: Any, dots: Any, squares: Any, products: Any, likenesses: Any) -> Any:
     """The cosines of the segments of a clip with the query, in steps of 2**-20. Returns the highest."""
     best = np.int64(_NOTHING)
@@ -205,7 +205,7 @@ def _compare(clip: Any, levels: Any, dots: Any, squares: Any, products: Any, lik
     return best
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def _best_stretch(likenesses: Any, taken: Any) -> Any:
     """The highest sum of `taken` neighbours."""
     total = np.int64(0)
@@ -219,7 +219,7 @@ def _best_stretch(likenesses: Any, taken: Any) -> Any:
     return best
 
 
-@_kernel  # type: ignore[untyped-decorator]
+@_kernel
 def scan_segments(
     codes: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, levels: Any, likeness: Any,
     dots: Any, squares: Any, products: Any, span: Any, mask: Any, first: Any, last: Any, scores: Any, rows: Any,

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+
+import orjson
 
 from service.index.errors import StoreCorrupt, StoreFull, StoreUnavailable
 
 FORMAT = 1
 
 SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE facts (document BLOB NOT NULL, checksum INTEGER NOT NULL);
 CREATE TABLE items (
     key INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL,
@@ -36,6 +39,8 @@ CREATE TABLE writes (token TEXT PRIMARY KEY, digest BLOB NOT NULL, answer BLOB N
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_NONSENSE = (UnicodeError, TypeError, ValueError, LookupError, OverflowError)
+"""What values that nobody wrote lead to."""
 
 
 @contextmanager
@@ -48,8 +53,23 @@ def translated(name: str) -> Iterator[None]:
         if code in _FULL or code & 0xFF == sqlite3.SQLITE_FULL:
             raise StoreFull(f"index '{name}': the disk has no room; nothing was written") from error
         if code & 0xFF in _CORRUPT:
-            raise StoreCorrupt(f"index '{name}': its database is damaged") from error
+            raise damaged(name) from error
         raise StoreUnavailable(f"index '{name}': its database cannot be used now") from error
+
+
+@contextmanager
+def mistrusted(name: str) -> Iterator[None]:
+    """As `translated`, where nothing that is read has been checked yet."""
+    try:
+        with translated(name):
+            yield
+    except _NONSENSE as error:
+        raise damaged(name) from error
+
+
+def damaged(name: str) -> StoreCorrupt:
+    """What is said of a database that must not be served."""
+    return StoreCorrupt(f"index '{name}': its database is damaged")
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
@@ -74,7 +94,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     return connection
 
 
-def create(path: Path, facts: dict[str, str | int | float]) -> None:
+def create(path: Path, facts: Mapping[str, str | int]) -> None:
     """A new database, whole or not at all, at `path`, where nothing is yet.
 
     Raises:
@@ -84,21 +104,42 @@ def create(path: Path, facts: dict[str, str | int | float]) -> None:
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(f"BEGIN;{SCHEMA}COMMIT;")
-        rows = {"format": FORMAT, **facts}.items()
-        connection.execute("BEGIN")
-        connection.executemany("INSERT INTO facts VALUES (?, ?)", list(rows))
+        connection.executescript(f"BEGIN;{SCHEMA}")
+        connection.execute("INSERT INTO facts VALUES (x'', 0)")
+        write_facts(connection, {"format": FORMAT, **facts})
         connection.execute("COMMIT")
     os.link(unfinished, path)
     unfinished.unlink()
     sync_folder(path.parent)
 
 
+def read_facts(connection: sqlite3.Connection, name: str) -> dict[str, str | int]:
+    """What an index says of itself.
+
+    Raises:
+        StoreCorrupt: it is not what was written.
+        StoreUnavailable: another version of Tessera wrote it.
+    """
+    rows = connection.execute("SELECT document, checksum FROM facts").fetchall()
+    if len(rows) != 1 or zlib.crc32(rows[0][0]) != rows[0][1]:
+        raise damaged(name)
+    facts: dict[str, str | int] = orjson.loads(rows[0][0])
+    if facts["format"] != FORMAT:
+        raise StoreUnavailable(f"index '{name}': its database is of another version of Tessera")
+    return facts
+
+
+def write_facts(connection: sqlite3.Connection, facts: Mapping[str, str | int]) -> None:
+    """Put them in the place of those that are there."""
+    document = orjson.dumps(facts)
+    connection.execute("UPDATE facts SET document = ?, checksum = ?", (document, zlib.crc32(document)))
+
+
 def check(connection: sqlite3.Connection, name: str) -> None:
-    """Raise StoreCorrupt unless the pages of the database are whole."""
-    (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    """Raise StoreCorrupt unless the pages of the database are whole, and its indexes say what its tables say."""
+    (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if answer != "ok":
-        raise StoreCorrupt(f"index '{name}': its database is damaged")
+        raise damaged(name)
 
 
 def sync_folder(folder: Path) -> None:

@@ -53,7 +53,7 @@ def best_rows(
 def _probed(
     part: Part, query: PooledQuery, mask: Bitmap, scores: NDArray[np.float32], rows: NDArray[np.int64]
 ) -> tuple[int, Any, int]:
-    """Scan the most promising blocks. Returns the rows found, the scan of the others, and how many entries they have."""
+    """Scan the most promising blocks. Returns the rows found, the scan of the others, and their entries."""
     blocks = part.blocks
     cosines = np.append(query.dots[part.anchor_codes].sum(axis=1) * part.anchor_weights, 0.0)
     sines = np.sqrt(np.maximum(1.0 - cosines * cosines, 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -78,7 +77,6 @@ class Index:
         self._codes = CodeIndex(space)
         self._codes.load(store.load(space), store.version)
         self._filters = Filters(store.metadata, COLUMN_BYTES)
-        self._read: weakref.WeakSet[Snapshot] = weakref.WeakSet([self._codes.snapshot])
         self._writing = Lock()
         self._compaction: Thread | None = None
         self._closed = False
@@ -93,7 +91,7 @@ class Index:
             IndexExists: there is one already.
             StoreFull, StoreUnavailable: it cannot be written.
         """
-        facts = {"name": name, "model_revision": revision, "levels": space.levels, "version": 0}
+        facts: dict[str, str | int] = {"name": name, "model_revision": revision, "version": 0}
         try:
             with database.translated(name):
                 database.create(path, facts)
@@ -190,7 +188,7 @@ class Index:
     def stats(self) -> dict[str, Any]:
         """What there is, and what it takes."""
         snapshot = self._codes.snapshot
-        counts = {modality: 0 for modality in MODALITIES}
+        counts = dict.fromkeys(MODALITIES, 0)
         for held in snapshot.held:
             for number, modality in enumerate(MODALITIES):
                 mask = held.part.modality_mask(frozenset([number])) & held.alive
@@ -282,15 +280,13 @@ class Index:
                 raise StoreUnavailable(f"index '{self.store.name}' is closed")
             if token is not None and (before := self.store.answer_to(token, digest)) is not None:
                 return Outcome(*orjson.loads(before))
-            oldest = min(snapshot.version for snapshot in self._read)
-            with self.store.writing(oldest) as writing:
+            with self.store.writing(self._codes.oldest_version) as writing:
                 written = keep(writing)
                 outcome = Outcome(written.version, [statuses[not new] for new in written.created])
                 if token is not None:
                     writing.remember(token, digest, orjson.dumps([*outcome]))
                 removed = np.array(written.removed, np.int64)
                 snapshot = self._codes.changed(written.version, rows(written), ids, removed)
-            self._read.add(snapshot)
             self._codes.publish(snapshot)
             self._compact_when_wanted()
         return outcome
@@ -303,7 +299,6 @@ class Index:
     def _compact(self) -> None:
         try:
             self._codes.compact(self.store.keys_by_id, self._writing)
-            self._read.add(self._codes.snapshot)
         finally:
             self._compaction = None
 
@@ -320,7 +315,7 @@ class Index:
         weights = np.zeros(len(codes), np.float32)
         for width in np.unique(widths):
             some = np.flatnonzero(widths == width)
-            weights[some] = self.space.weights(np.stack([codes[number] for number in some]))
+            weights[some] = self.space.weights(np.stack([codes[number] for number in some.tolist()]))
         return weights
 
 

@@ -80,11 +80,9 @@ def encoded(text: str, name: str) -> bytes:
         raise InvalidItem(f"{name}: must be whole Unicode characters") from None
 
 
-def checksum(
-    id: str, modality: int, weight: float, codes: bytes, metadata: bytes, latents: bytes | None
-) -> int:
+def checksum(id: str, codes: bytes, metadata: bytes, latents: bytes | None, *numbers: float) -> int:
     """CRC-32 of all that is kept of an item: SQLite finds broken pages, not changed values."""
-    head = b"%s\0%d\0%r\0" % (id.encode(), modality, weight)
+    head = f"{id}\0{numbers}".encode()
     return zlib.crc32(latents or b"", zlib.crc32(metadata, zlib.crc32(codes, zlib.crc32(head))))
 
 

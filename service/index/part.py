@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,7 +100,8 @@ class Part:
             above = self.keys[self.by_key[middle]] < keys
             low, high = np.where(above, np.minimum(middle + 1, high), low), np.where(above, high, middle)
         rows = self.by_key[low].astype(np.int64)
-        return rows[self.keys[rows] == keys]
+        found: NDArray[np.int64] = rows[self.keys[rows] == keys]
+        return found
 
     def modality_mask(self, modalities: frozenset[int]) -> Bitmap:
         """The rows of these modalities."""
@@ -190,7 +192,8 @@ def joined(parts: Sequence[Rows]) -> Rows:
 def _spread(starts: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
     """The places start, start + 1, ... of each run, one run after the other."""
     ends = np.cumsum(widths)
-    return np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - widths), widths)
+    places: NDArray[np.int64] = np.repeat(starts - (ends - widths), widths)
+    return places + np.arange(len(places))
 
 
 def _distinct(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -248,7 +251,7 @@ def _laid_out(
     count = len(order)
     changes = np.flatnonzero((np.diff(anchors) != 0) | (np.diff(widths) != 0)) + 1
     runs = np.concatenate([[0], changes, [count]])
-    firsts = np.concatenate([np.arange(a, b, BLOCK) for a, b in zip(runs[:-1], runs[1:], strict=True)])
+    firsts = np.concatenate([np.arange(a, b, BLOCK) for a, b in pairwise(runs)])
     starts = np.cumsum(widths) - widths
     codes = np.empty(int(widths.sum()), np.uint16)
     place = np.empty(count, np.int64)

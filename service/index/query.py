@@ -43,7 +43,7 @@ class PooledQuery:
 
 @dataclass(frozen=True, eq=False)
 class SegmentQuery:
-    """The mean of the cosines of `span` consecutive segments, or of all where there are fewer; the best such stretch."""
+    """The best stretch of `span` consecutive segments, or of all where there are fewer: the mean of their cosines."""
 
     space: CodeSpace
     dots: Floats  # [K]

@@ -91,10 +91,8 @@ class Snapshot:
             if allowed is not None:
                 mask = mask & allowed
             scores, rows = best_rows(held.part, query, mask, count, pool)
-            found += [
-                (-s, number, r, n)
-                for n, (s, r) in enumerate(zip(scores.tolist(), rows.tolist(), strict=True))
-            ]
+            pairs = zip(scores.tolist(), rows.tolist(), strict=True)
+            found += [(-score, number, place, row) for place, (score, row) in enumerate(pairs)]
         best = self._ordered(found, count, names)
         if isinstance(query, SegmentQuery):
             return [self._stretch(query, score, number, row) for score, number, row in best]
@@ -106,18 +104,18 @@ class Snapshot:
         """Each part's list is in order; only where scores of two parts meet are ids looked up."""
         found.sort()
         parts: dict[float, set[int]] = {}
-        for score, number, _, _ in found[: count + 1]:
+        for score, number, _, _ in found:
             parts.setdefault(score, set()).add(number)
         contested = {score for score, numbers in parts.items() if len(numbers) > 1}
         if contested:
             keys = {
                 (number, row): int(self.held[number].part.keys[row])
-                for score, number, row, _ in found
+                for score, number, _, row in found
                 if score in contested
             }
             ids = names(list(keys.values()))
-            found.sort(key=lambda f: (f[0], ids[keys[f[1], f[2]]] if f[0] in contested else "", f[1], f[3]))
-        return [(-score, number, row) for score, number, row, _ in found[:count]]
+            found.sort(key=lambda f: (f[0], ids[keys[f[1], f[3]]] if f[0] in contested else "", f[1], f[2]))
+        return [(-score, number, row) for score, number, _, row in found[:count]]
 
     def _stretch(self, query: SegmentQuery, score: float, number: int, row: int) -> Match:
         part = self.held[number].part

@@ -20,7 +20,7 @@ LARGEST_WIDTH = 4096
 """Flat codes of the longest clip: sums of so many table entries are exact in 32 bits."""
 
 _TINY = 1e-6
-"""A sum of embeddings this short beside the longest row is rounding alone: its cosine with anything is taken as zero."""
+"""A sum of embeddings this short beside the longest row is rounding alone; its cosines are taken as zero."""
 
 
 class CodeSpace:
@@ -121,7 +121,8 @@ class CodeSpace:
     @cached_property
     def squares(self) -> Floats:
         """Squared lengths of the rows, [K]."""
-        return np.einsum("kq,kq->k", self.rows, self.rows)
+        squares: Floats = np.einsum("kq,kq->k", self.rows, self.rows)
+        return squares
 
     @cached_property
     def products(self) -> Floats:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -40,6 +40,11 @@ _LOADED = 50_000
 _NO_ROWS = Rows(*(np.zeros(0, kind) for kind in ("i8", "u4", "u1", "f4", "i8", "u2")))
 
 _COLUMNS = "key, id, codes, metadata, created, updated, born, modality, weight, latents, checksum"
+
+_INSERT = (
+    "INSERT INTO items (id, codes, metadata, latents, created, updated, born, modality, weight, checksum) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 class Page(NamedTuple):
@@ -73,12 +78,10 @@ class ItemStore:
         self._readers: list[sqlite3.Connection] = []
         self._lock_file = _locked(path, name)
         try:
-            with database.translated(name):
+            with database.mistrusted(name):
                 self._writer = database.connect(path)
                 database.check(self._writer, name)
-                self.facts = dict(self._writer.execute("SELECT name, value FROM facts").fetchall())
-                if self.facts.get("format") != database.FORMAT:
-                    raise StoreUnavailable(f"index '{name}': its database is of another version of Tessera")
+                self.facts = database.read_facts(self._writer, name)
                 self._writer.execute("DELETE FROM items WHERE died IS NOT NULL")
         except BaseException:
             self._lock_file.close()
@@ -112,13 +115,14 @@ class ItemStore:
                 writing = Writing(self._writer, self.version + 1)
                 self._writer.execute("DELETE FROM items WHERE died <= ?", (oldest_read,))
                 yield writing
-                self._writer.execute("UPDATE facts SET value = ? WHERE name = 'version'", (writing.version,))
+                facts = {**self.facts, "version": writing.version}
+                database.write_facts(self._writer, facts)
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-        self.facts["version"] = writing.version
+        self.facts = facts
 
     def answer_to(self, token: str, digest: bytes) -> bytes | None:
         """What the write of this idempotency key was answered; None if there was none within a day.
@@ -137,11 +141,11 @@ class ItemStore:
     def get(self, id: str) -> StoredItem | None:
         """The item of this id."""
         rows = self._rows(f"SELECT {_COLUMNS} FROM items WHERE id = ? AND died IS NULL", (id,))
-        return self._item(rows[0]) if rows else None
+        return self._items(rows)[0] if rows else None
 
     def items(self, keys: Sequence[int]) -> dict[int, StoredItem]:
         """The states of items that have these keys."""
-        return {row[0]: self._item(row) for row in self._of_keys(_COLUMNS, keys)}
+        return {item.key: item for item in self._items(self._of_keys(_COLUMNS, keys))}
 
     def names(self, keys: Sequence[int]) -> Mapping[int, str]:
         """The ids of the items that have these keys."""
@@ -166,7 +170,7 @@ class ItemStore:
             "ORDER BY id LIMIT ?",
             (after or "", kind, kind, limit + 1),
         )
-        items = [self._item(row) for row in rows[:limit]]
+        items = self._items(rows[:limit])
         return Page(items, items[-1].id if len(rows) > limit else None)
 
     def keys_by_id(self) -> NDArray[np.int64]:
@@ -181,16 +185,18 @@ class ItemStore:
         Raises:
             StoreCorrupt: one is damaged, or not of this codebook.
         """
-        by_id = self.keys_by_id()
         with self._reading() as reader:
-            cursor = reader.execute(f"SELECT {_COLUMNS} FROM items WHERE died IS NULL")
+            cursor = reader.execute(
+                f"SELECT {_COLUMNS} FROM items NOT INDEXED WHERE died IS NULL ORDER BY key"
+            )
             some = iter(lambda: cursor.fetchmany(_LOADED), [])
-            parts = [self._part(rows, space) for rows in some]
-        rows = joined(parts) if parts else _NO_ROWS
-        if len(by_id) != len(rows.keys):
-            raise StoreCorrupt(f"index '{self.name}': its database is damaged")
-        rows.ranks[np.searchsorted(rows.keys, by_id)] = np.arange(len(by_id))
-        return rows
+            rows = joined([_NO_ROWS, *(self._part(part, space) for part in some)])
+            by_id = self.keys_by_id()
+            # The index of ids is a second place where keys are kept, and no checksum covers it.
+            if not np.array_equal(np.sort(by_id), rows.keys):
+                raise database.damaged(self.name)
+            rows.ranks[np.searchsorted(rows.keys, by_id)] = np.arange(len(by_id))
+            return rows
 
     def _part(self, rows: Sequence[tuple[Any, ...]], space: CodeSpace) -> Rows:
         for row in rows:
@@ -228,6 +234,10 @@ class ItemStore:
             marks = ",".join("?" * len(some))
             yield from self._rows(f"SELECT {columns} FROM items WHERE key IN ({marks})", some)
 
+    def _items(self, rows: Iterable[tuple[Any, ...]]) -> list[StoredItem]:
+        with database.mistrusted(self.name):
+            return [self._item(row) for row in rows]
+
     def _item(self, row: tuple[Any, ...]) -> StoredItem:
         self._require_whole(row)
         return StoredItem(
@@ -241,13 +251,13 @@ class ItemStore:
         )
 
     def _require_whole(self, row: tuple[Any, ...]) -> None:
-        _, id, codes, metadata, _, _, _, modality, weight, latents, expected = row
-        if checksum(id, modality, weight, codes, metadata, latents) != expected:
-            raise StoreCorrupt(f"index '{self.name}': an item of its database is damaged")
+        _, id, codes, metadata, created, updated, born, modality, weight, latents, expected = row
+        if checksum(id, codes, metadata, latents, created, updated, born, modality, weight) != expected:
+            raise database.damaged(self.name)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        with database.translated(self.name):
+        with database.mistrusted(self.name):
             with self._guard:
                 reader = self._readers.pop() if self._readers else None
             if reader is None:
@@ -275,16 +285,10 @@ class Writing:
             codes, metadata = item.codes.to_bytes(), item.metadata_json()
             latents = None if item.latents is None else packed_latents(item.latents)
             modality = MODALITIES.index(item.codes.modality)
-            added.append(
-                self._connection.execute(
-                    "INSERT INTO items (id, modality, weight, codes, metadata, latents, created, updated, born, checksum) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        item.id, modality, weight, codes, metadata, latents, created.get(item.id, self._now),
-                        self._now, self.version, checksum(item.id, modality, weight, codes, metadata, latents),
-                    ),
-                ).lastrowid
-            )  # fmt: skip
+            numbers = (created.get(item.id, self._now), self._now, self.version, modality, weight)
+            check = checksum(item.id, codes, metadata, latents, *numbers)
+            row = self._connection.execute(_INSERT, (item.id, codes, metadata, latents, *numbers, check))
+            added.append(row.lastrowid)
         return Written(
             self.version, removed, [key for key in added if key], [item.id not in created for item in items]
         )

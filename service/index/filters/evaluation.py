@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import reduce
 from threading import Lock
 from weakref import WeakKeyDictionary
 
@@ -84,12 +85,13 @@ class Filters:
 def _evaluated(expression: Filter, part: Part, columns: dict[str, Column]) -> Bitmap:
     match expression:
         case Not(inner):
-            return ~_evaluated(inner, part, columns)
+            held: Bitmap = np.bitwise_not(_evaluated(inner, part, columns))
+            return held
         case All(inners):
             masks = [_evaluated(inner, part, columns) for inner in inners]
-            return np.bitwise_and.reduce(masks) if masks else bitmaps.full(len(part))
+            return reduce(np.bitwise_and, masks, bitmaps.full(len(part)))
         case Any_(inners):
-            return np.bitwise_or.reduce([_evaluated(inner, part, columns) for inner in inners])
+            return reduce(np.bitwise_or, [_evaluated(inner, part, columns) for inner in inners])
         case OneOf(path) | Compares(path) | Exists(path):
             if path == MODALITY:
                 return bitmaps.packed(_MODALITIES.holding(expression)[part.modalities + np.uint8(1)])

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from service.index.errors import FilterFault
 from tessera.windows import MODALITIES
@@ -116,8 +116,8 @@ class _Parser:
         return parts[0] if len(parts) == 1 else All(tuple(parts))
 
     def _part(self, name: str, value: object, place: str, depth: int) -> Filter:
-        self._count(place)
         here = f"{place}.{name[:_SHOWN]}"
+        self._count(here)
         match name:
             case "$and" | "$or":
                 if not isinstance(value, list) or not value:
