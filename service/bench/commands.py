@@ -1,4 +1,4 @@
-"""`tessera bench serve`, `graphs`, `overload` and `soak`."""
+"""`tessera bench serve`, `graphs`, `overload`, `soak` and `index`."""
 
 from __future__ import annotations
 
@@ -72,3 +72,32 @@ def soak(
     from service.bench.soak import run_soak
 
     run_soak(bundle, minutes=minutes, share=share, out=out, plot=plot)
+
+
+def index(
+    items: Annotated[
+        list[int] | None, typer.Option(min=1000, help="Sizes; without, ten thousand and a million.")
+    ] = None,
+    worlds: Annotated[
+        list[str] | None, typer.Option("--world", help="`world` or `zipf`; without, both.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each figure is measured.")] = 3.0,
+    threads: Annotated[int, typer.Option(min=1, help="Of each index, ours and others.")] = 1,
+    hnsw: Annotated[
+        bool, typer.Option("--hnsw", help="Build an HNSW graph too: minutes at a million.")
+    ] = False,
+    out: OutOption = None,
+    plot: PlotOption = None,
+) -> None:
+    """Retrieval on codes beside dense indexes of the same embeddings: time, memory; every answer is compared."""
+    from service.bench.retrieval.report import run_index_bench
+
+    run_index_bench(
+        items or [10_000, 1_000_000],
+        worlds or ["world", "zipf"],
+        seconds=seconds,
+        threads=threads,
+        hnsw=hnsw,
+        out=out,
+        plot=plot,
+    )

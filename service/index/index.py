@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.index import database
+from service.index import database, kernels
 from service.index.code_index import CodeIndex
 from service.index.errors import IndexExists, InvalidItem, ModelMismatch, StoreUnavailable
 from service.index.filters.evaluation import Filters
@@ -198,6 +198,7 @@ class Index:
             "modalities": counts,
             "index_version": snapshot.version,
             "model_revision": self.revision,
+            "kernels": "compiled" if kernels.COMPILED else "numpy",
             "distinct_codes": sum(len(held.part.weights) for held in snapshot.held),
             "array_bytes": snapshot.nbytes,
             "filter_bytes": self._filters.nbytes,

@@ -39,6 +39,8 @@ class Item:
     def __post_init__(self) -> None:
         if not self.id or "\0" in self.id or len(encoded(self.id, "id")) > LONGEST_ID:
             raise InvalidItem(f"id: must have 1 to {LONGEST_ID} bytes, none of them zero")
+        if self.latents is not None and not np.isfinite(self.latents).all():
+            raise InvalidItem("latents: must be finite numbers")
 
     def metadata_json(self) -> bytes:
         """The metadata as they are kept.

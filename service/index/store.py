@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 import time
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,18 +186,34 @@ class ItemStore:
         Raises:
             StoreCorrupt: one is damaged, or not of this codebook.
         """
+        names = [np.zeros(0, np.int64)]
         with self._reading() as reader:
             cursor = reader.execute(
                 f"SELECT {_COLUMNS} FROM items NOT INDEXED WHERE died IS NULL ORDER BY key"
             )
-            some = iter(lambda: cursor.fetchmany(_LOADED), [])
-            rows = joined([_NO_ROWS, *(self._part(part, space) for part in some)])
-            by_id = self.keys_by_id()
-            # The index of ids is a second place where keys are kept, and no checksum covers it.
-            if not np.array_equal(np.sort(by_id), rows.keys):
+            parts = [_NO_ROWS]
+            while some := cursor.fetchmany(_LOADED):
+                parts.append(self._part(some, space))
+                names.append(_checksums(row[1] for row in some))
+            rows = joined(parts)
+            keys, listed = self._listed(reader)
+            order = np.argsort(keys, kind="stable")
+            if not (
+                np.array_equal(keys[order], rows.keys)
+                and np.array_equal(listed[order], np.concatenate(names))
+            ):
                 raise database.damaged(self.name)
-            rows.ranks[np.searchsorted(rows.keys, by_id)] = np.arange(len(by_id))
+            rows.ranks[np.searchsorted(rows.keys, keys)] = np.arange(len(keys))
             return rows
+
+    def _listed(self, reader: sqlite3.Connection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Keys, and checksums of ids, as the index of ids has them, which no checksum of an item covers."""
+        cursor = reader.execute("SELECT key, id FROM items INDEXED BY live WHERE died IS NULL ORDER BY id")
+        keys, names = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        while some := cursor.fetchmany(_LOADED):
+            keys.append(np.array([key for key, _ in some], np.int64))
+            names.append(_checksums(id for _, id in some))
+        return np.concatenate(keys), np.concatenate(names)
 
     def _part(self, rows: Sequence[tuple[Any, ...]], space: CodeSpace) -> Rows:
         for row in rows:
@@ -315,6 +332,10 @@ class Writing:
                 removed.append(row[0])
                 created[id] = row[1]
         return created, removed
+
+
+def _checksums(ids: Iterable[str]) -> NDArray[np.int64]:
+    return np.array([zlib.crc32(id.encode()) for id in ids], np.int64)
 
 
 def _locked(path: Path, name: str) -> IO[bytes]:

@@ -147,7 +147,7 @@ def _kept(
 
 
 @given(st.lists(_METADATA, min_size=1, max_size=20), st.lists(_FILTERS, min_size=1, max_size=6))
-@settings(max_examples=300)
+@settings(max_examples=150)
 def test_filters_mean_what_the_documentation_says(
     documents: list[dict[str, Any]], filters: list[dict[str, Any]]
 ) -> None:
