@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from threading import Lock
 
+from service.index import kernels
 from service.index.errors import IndexUnknown, InvalidItem, ModelMismatch
 from service.index.index import Index
 from service.index.items import NAME
 from service.index.space import CodeSpace
+
+_log = logging.getLogger(__name__)
 
 _SUFFIX = ".sqlite"
 
@@ -25,6 +29,10 @@ class Catalogue:
         self._open: dict[str, Index] = {}
         self._guard = Lock()
         folder.mkdir(parents=True, exist_ok=True)
+        if not kernels.COMPILED:
+            _log.warning(
+                "numba is not installed: retrieval takes many times as long (pip install 'tessera[index]')"
+            )
 
     def names(self) -> list[str]:
         """The indexes that there are, in the order of their names."""
@@ -54,13 +62,15 @@ class Catalogue:
             StoreCorrupt, StoreUnavailable: it cannot be served.
         """
         path = self._path(name)
-        with self._guard:
-            index = self._open.get(name)
-            if index is None:
-                if not path.exists():
-                    raise IndexUnknown(f"there is no index '{name}'")
-                index = Index.open(path, name, revision, self._space(revision, name), self._pool)
-                self._open[name] = index
+        index = self._open.get(name)  # opening one may take long, which those that are open do not wait for
+        if index is None:
+            with self._guard:
+                index = self._open.get(name)
+                if index is None:
+                    if not path.exists():
+                        raise IndexUnknown(f"there is no index '{name}'")
+                    index = Index.open(path, name, revision, self._space(revision, name), self._pool)
+                    self._open[name] = index
         if index.revision != revision:
             raise ModelMismatch(f"index '{name}' belongs to another model revision")
         return index

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.index import bitmaps
-from service.index.part import Part, Rows, build, joined
+from service.index.building import build
+from service.index.part import Part
+from service.index.rows import Rows, joined
 from service.index.snapshot import Held, Snapshot
 from service.index.space import CodeSpace
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 from typing import Any, Literal, NamedTuple, Self
@@ -19,40 +19,20 @@ from service.index.code_index import CodeIndex
 from service.index.errors import IndexExists, InvalidItem, ModelMismatch, StoreUnavailable
 from service.index.filters.evaluation import Filters
 from service.index.filters.expression import Filter
-from service.index.items import Item, StoredItem, packed_latents, unpacked_latents
-from service.index.part import Rows
-from service.index.query import PooledQuery, SegmentQuery
-from service.index.snapshot import Match, Snapshot
+from service.index.items import Item, StoredItem, packed_latents
+from service.index.retrieval import Answer, Query, Retrieval, Strategy
+from service.index.rows import Rows
 from service.index.space import CodeSpace
-from service.index.store import ItemStore, Page, Writing, Written
+from service.index.store import ItemStore, Page
+from service.index.writing import Writing, Written
 from tessera.windows import MODALITIES, Modality
 
-Strategy = Literal["pooled", "segments", "latents"]
+_log = logging.getLogger(__name__)
+
 Status = Literal["created", "updated", "deleted", "not_found"]
 
-RERANKED = 100
-"""Items that `latents` puts in order anew."""
-
 COLUMN_BYTES = 256 * 2**20
-
-
-class Query(NamedTuple):
-    """What is looked for. `vector` [Q]: a pooled embedding; `latents` [Q]: the same of continuous vectors.
-
-    `span`: segments of a stretch, for `segments`.
-    """
-
-    vector: NDArray[np.floating]
-    latents: NDArray[np.floating] | None = None
-    span: int = 3
-
-
-class Answer(NamedTuple):
-    """Matches of each query, all in one version of the index, and the items that were found, by key."""
-
-    version: int
-    matches: list[list[Match]]
-    items: dict[int, StoredItem]
+"""What columns of filters may take in memory."""
 
 
 class Outcome(NamedTuple):
@@ -73,10 +53,10 @@ class Index:
         """
         self.store = store
         self.space = space
-        self._pool = pool
         self._codes = CodeIndex(space)
         self._codes.load(store.load(space), store.version)
         self._filters = Filters(store.metadata, COLUMN_BYTES)
+        self._retrieval = Retrieval(store, space, self._filters, pool)
         self._writing = Lock()
         self._compaction: Thread | None = None
         self._closed = False
@@ -218,53 +198,7 @@ class Index:
         Raises:
             ValueError: a query of another width, or no matches asked for.
         """
-        if top_k < 1:
-            raise ValueError("top_k is at least one")
-        snapshot = self._codes.snapshot
-        search = self._search(snapshot, modalities, filter)
-        if strategy == "segments":
-            prepared = [SegmentQuery.of(self.space, query.vector, query.span) for query in queries]
-            found = search(prepared, top_k)
-        else:
-            pooled = [PooledQuery.of(self.space, query.vector) for query in queries]
-            found = search(pooled, top_k if strategy == "pooled" else max(top_k, RERANKED))
-        items = self.store.items(list({match.key for matches in found for match in matches}))
-        if strategy == "latents":
-            found = [self._reranked(q, m, items)[:top_k] for q, m in zip(queries, found, strict=True)]
-        return Answer(snapshot.version, found, items)
-
-    def _search(
-        self, snapshot: Snapshot, modalities: Sequence[Modality] | None, filter: Filter | None
-    ) -> Callable[[Sequence[PooledQuery | SegmentQuery], int], list[list[Match]]]:
-        options: dict[str, Any] = {}
-        if modalities is not None:
-            options["modalities"] = frozenset(MODALITIES.index(modality) for modality in modalities)
-        if filter is not None:
-            options["mask_of"] = self._filters.over(snapshot, filter)
-
-        def search(queries: Sequence[PooledQuery | SegmentQuery], count: int) -> list[list[Match]]:
-            if len(queries) == 1 or self._pool is None:
-                return [
-                    snapshot.search(query, count, self.store.names, pool=self._pool, **options)
-                    for query in queries
-                ]
-            # Many queries keep all threads busy, each with a whole one.
-            alone = partial(snapshot.search, count=count, names=self.store.names, **options)
-            return list(self._pool.map(alone, queries))
-
-        return search
-
-    def _reranked(self, query: Query, matches: list[Match], items: dict[int, StoredItem]) -> list[Match]:
-        """By the cosine of continuous vectors; an item without has the embedding of its codes in their place."""
-        vector = np.asarray(query.vector if query.latents is None else query.latents, np.float64)
-        kept = self.store.latents([match.key for match in matches])
-        scored = []
-        for match in matches:
-            data = kept.get(match.key)
-            codes = items[match.key].codes.codes
-            other = self.space.embedding(self.space.flat(codes)) if data is None else unpacked_latents(data)
-            scored.append(match._replace(score=float(np.float32(_cosine(vector, other)))))
-        return sorted(scored, key=lambda match: (-match.score, items[match.key].id))
+        return self._retrieval.answer(self._codes.snapshot, queries, top_k, strategy, modalities, filter)
 
     def _write(
         self,
@@ -300,6 +234,9 @@ class Index:
     def _compact(self) -> None:
         try:
             self._codes.compact(self.store.keys_by_id, self._writing)
+        except Exception:
+            # The arrays are as they were, only slower; the next write tries again.
+            _log.exception("index '%s' could not be compacted", self.store.name)
         finally:
             self._compaction = None
 
@@ -347,8 +284,3 @@ def _digest(items: Sequence[Item], deleted: Sequence[str] = ()) -> bytes:
             digest.update(b"%d," % len(part))
             digest.update(part)
     return digest.digest()
-
-
-def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
-    return float(one @ other) / lengths if lengths > 0 else 0.0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +83,11 @@ def _figures(world: BenchWorld, seconds: float, threads: int, hnsw: bool) -> lis
     allowed = np.random.default_rng(0).random(snapshot.count) < _FEW
     narrow = partial(_search, world, snapshot, pool, bitmaps.packed(allowed))
     figures.append(base | facts | {"index": "codes, 1 % allowed"} | measure(narrow, world.queries, seconds))
-    peers: list[Callable[[BenchWorld], Peer | None]] = [
-        numpy_flat,
-        partial(faiss_index, description="Flat", threads=threads),
-    ]
-    if hnsw:
-        peers.append(partial(faiss_index, description="HNSW16", threads=threads))
+    faiss = [partial(faiss_index, description=d, threads=threads) for d in ("Flat", "HNSW16")[: 1 + hnsw]]
+    peers: list[Callable[[BenchWorld], Peer]] = [*faiss] if find_spec("faiss") else [numpy_flat]
     best = pooled(world.queries[:_CHECKED])
     for make in peers:
         peer = make(world)
-        if peer is None:
-            continue
         found = peer.search(world.queries[:_CHECKED])
         if "HNSW" not in peer.name and np.abs(found - best).max() > _TOLERANCE:
             raise TesseraError(f"{peer.name} and the code index disagree")

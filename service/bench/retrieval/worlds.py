@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from service.index.part import Rows, joined
+from service.index.rows import Rows, joined
 from service.index.space import CodeSpace, FlatCodes
 from tessera.hub import open_bundle
 
@@ -71,7 +71,7 @@ def _demo(items: int, rng: np.random.Generator) -> BenchWorld:
 
 
 def _zipf(items: int, rng: np.random.Generator) -> BenchWorld:
-    space = CodeSpace([rng.standard_normal((400, 128))])
+    space = CodeSpace([rng.standard_normal((400, 64))])
     share = 1.0 / np.arange(1, 401)
     share /= share.sum()
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from service.index.catalogue import Catalogue
 from service.index.errors import StoreCorrupt, StoreFull, StoreUnavailable
-from service.index.index import Index, Query
+from service.index.index import Index
 from service.index.items import Item
+from service.index.retrieval import Query
 from tests.service.index.mortal_writer import REVISION, batch, space
 
 KILLS = int(os.environ.get("TESSERA_TEST_KILLS", "6"))

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.index import bitmaps
+from service.index.building import build
 from service.index.errors import FilterFault
 from service.index.filters import expression
 from service.index.filters.evaluation import Filters
 from service.index.filters.expression import parse, paths
-from service.index.part import build
 from service.index.snapshot import Held, Snapshot
 from tessera.windows import MODALITIES
 from tests.service.index.worlds import CodeWorld, rows

@@ -23,8 +23,9 @@ from service.index.errors import (
     ModelMismatch,
 )
 from service.index.filters.expression import parse
-from service.index.index import Answer, Index, Query
+from service.index.index import Index
 from service.index.items import LARGEST_METADATA, LONGEST_ID, Item, packed_latents, unpacked_latents
+from service.index.retrieval import Answer, Query
 from tests.service.index.worlds import CodeWorld, codes, item
 
 WORLD = CodeWorld((np.random.default_rng(0).normal(size=(20, 8)),), 1)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.index import bitmaps, fast, plain
-from service.index.part import Part, build
+from service.index.building import build
+from service.index.part import Part
 from service.index.query import PooledQuery, SegmentQuery
 from service.index.snapshot import Held, Snapshot
 from service.index.space import LARGEST_WIDTH, CodeSpace

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from service.index.items import Item
-from service.index.part import Rows
+from service.index.rows import Rows
 from service.index.space import CodeSpace
 from tessera.codes import Codes
 from tessera.windows import MODALITIES
