@@ -35,6 +35,7 @@ CREATE UNIQUE INDEX live ON items (id) WHERE died IS NULL;
 CREATE INDEX dead ON items (died) WHERE died IS NOT NULL;
 CREATE TABLE writes (token TEXT PRIMARY KEY, digest BLOB NOT NULL, answer BLOB NOT NULL, written REAL NOT NULL)
     WITHOUT ROWID;
+CREATE INDEX written ON writes (written);
 """
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -86,11 +87,15 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=10,
     )
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
-    if not read_only:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        if not read_only:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import IO, Any, NamedTuple
@@ -50,18 +51,16 @@ class ItemStore:
         self.name = name
         self._path = path
         self._readers: list[sqlite3.Connection] = []
-        self._lock_file = _locked(path, name)
-        try:
+        self._guard = Lock()
+        self._closed = False
+        with ExitStack() as opened:
+            self._lock_file = opened.enter_context(_locked(path, name))
             with database.mistrusted(name):
-                self._writer = database.connect(path)
+                self._writer = opened.enter_context(closing(database.connect(path)))
                 database.check(self._writer, name)
                 self.facts = database.read_facts(self._writer, name)
                 self._writer.execute("DELETE FROM items WHERE died IS NOT NULL")
-        except BaseException:
-            self._lock_file.close()
-            raise
-        self._guard = Lock()
-        self._closed = False
+            opened.pop_all()
 
     @property
     def version(self) -> int:
@@ -111,9 +110,12 @@ class ItemStore:
             row = reader.execute("SELECT digest, answer FROM writes WHERE token = ?", (token,)).fetchone()
         if row is None:
             return None
+        kept = bytes(row[1])
+        if zlib.crc32(kept[4:]).to_bytes(4, "little") != kept[:4]:
+            raise database.damaged(self.name)
         if row[0] != digest:
             raise KeyReused("this idempotency key came with another write before")
-        return bytes(row[1])
+        return kept[4:]
 
     def get(self, id: str) -> StoredItem | None:
         """The item of this id."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,7 +61,8 @@ class Writing:
     def remember(self, token: str, digest: bytes, answer: bytes) -> None:
         """Answer this idempotency key the same from now on, for a day."""
         self._connection.execute("DELETE FROM writes WHERE written < ?", (self._now - _TOKENS_KEPT,))
-        self._connection.execute("INSERT INTO writes VALUES (?, ?, ?, ?)", (token, digest, answer, self._now))
+        kept = zlib.crc32(answer).to_bytes(4, "little") + answer
+        self._connection.execute("INSERT INTO writes VALUES (?, ?, ?, ?)", (token, digest, kept, self._now))
 
     def _died(self, ids: Sequence[str]) -> tuple[dict[str, float], list[int]]:
         """When those that are there were created, and the keys of the rows that died."""

@@ -25,7 +25,7 @@ from service.index.items import Item
 from service.index.retrieval import Query
 from tests.service.index.mortal_writer import REVISION, batch, space
 
-KILLS = int(os.environ.get("TESSERA_TEST_KILLS", "6"))
+KILLS = int(os.environ.get("TESSERA_TEST_KILLS", "4"))
 """A thousand in the long version: docs/retrieval.md."""
 
 
