@@ -6,15 +6,22 @@ A heap of the best rows so far is two arrays, scores and rows, the worst on top:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
 
-_kernel = numba.njit(nogil=True, cache=True, boundscheck=False)
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    return numba.njit(nogil=True, cache=True, boundscheck=False)(function)
+
 
 BLOCK = 128
 """Entries of a block, at most."""
+
+LANES = 16
+"""Queries that share a scan: as many sums as fit one wide register."""
 
 _PROBED = 16
 _UNBOUNDED = np.float32(4.0)
@@ -256,3 +263,68 @@ def scan_segments(
                 entry = entries[block] + i
                 count = _offer(scores, rows, count, score, firsts[entry], firsts[entry + 1], mask, ranks)
     return count
+
+
+@_kernel
+def scan_together(
+    codes: Any, weights: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, bounds: Any,
+    tables: Any, kinds: Any, units: Any, mask: Any, scores: Any, rows: Any, counts: Any,
+) -> None:  # fmt: skip
+    """As `scan_blocks` for up to LANES queries at once, each with its heap: an entry's codes are read once for all.
+
+    The last axis of `tables` [kinds, K, LANES] and of `bounds` [B, LANES] is the query; there are as many as heaps.
+    """
+    queries = len(counts)
+    bars = np.full(LANES, np.inf, np.float32)
+    for lane in range(queries):
+        bars[lane] = scores[lane, 0] if counts[lane] == scores.shape[1] else np.float32(-np.inf)
+    sums = np.empty(LANES, np.int32)
+    for block in range(len(bounds)):
+        wanted = False
+        for lane in range(queries):
+            wanted |= bounds[block, lane] > _DONE and bounds[block, lane] >= bars[lane]
+        if not wanted:
+            continue
+        width = widths[block]
+        table = tables[kinds[width]]
+        unit = units[kinds[width]]
+        size = entries[block + 1] - entries[block]
+        clips = codes[starts[block] : starts[block] + size * width].reshape(size, width)
+        for i in range(size):
+            sums[:] = 0
+            place = 0
+            while place + 5 <= width:
+                a, b, c = clips[i, place], clips[i, place + 1], clips[i, place + 2]
+                d, e = clips[i, place + 3], clips[i, place + 4]
+                for lane in range(LANES):
+                    sums[lane] += (
+                        table[a, lane] + table[b, lane] + table[c, lane] + table[d, lane] + table[e, lane]
+                    )
+                place += 5
+            while place < width:
+                a = clips[i, place]
+                for lane in range(LANES):
+                    sums[lane] += table[a, lane]
+                place += 1
+            entry = entries[block] + i
+            weight = weights[entry]
+            better = False
+            for lane in range(LANES):
+                better |= np.float32(sums[lane]) * weight * unit >= bars[lane]
+            if not better:
+                continue
+            for lane in range(queries):
+                score = np.float32(sums[lane]) * weight * unit
+                if score >= bars[lane] and bounds[block, lane] > _DONE:
+                    counts[lane] = _offer(
+                        scores[lane],
+                        rows[lane],
+                        counts[lane],
+                        score,
+                        firsts[entry],
+                        firsts[entry + 1],
+                        mask,
+                        ranks,
+                    )
+                    if counts[lane] == scores.shape[1]:
+                        bars[lane] = scores[lane, 0]

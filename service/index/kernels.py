@@ -9,8 +9,8 @@ COMPILED = find_spec("numba") is not None
 """Whether numba is installed."""
 
 if TYPE_CHECKING or not COMPILED:
-    from service.index.plain import BLOCK, best_rows, nearest_anchors
+    from service.index.plain import BLOCK, best_rows, best_rows_of_many, nearest_anchors
 else:
-    from service.index.fast import BLOCK, best_rows, nearest_anchors
+    from service.index.fast import BLOCK, best_rows, best_rows_of_many, nearest_anchors
 
-__all__ = ["BLOCK", "COMPILED", "best_rows", "nearest_anchors"]
+__all__ = ["BLOCK", "COMPILED", "best_rows", "best_rows_of_many", "nearest_anchors"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,13 @@ def best_rows(
         rows, found = rows[kept], found[kept]
     order = np.lexsort((part.ranks[rows], -found))[:count]
     return found[order], rows[order]
+
+
+def best_rows_of_many(
+    part: Part, queries: Sequence[PooledQuery | SegmentQuery], mask: Bitmap, count: int
+) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+    """The same for each query."""
+    return [best_rows(part, query, mask, count) for query in queries]
 
 
 def _entries_by_width(part: Part) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:

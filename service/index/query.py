@@ -61,6 +61,6 @@ class SegmentQuery:
 
 def steps(dots: Floats, squares: Floats) -> NDArray[np.int64]:
     """Cosines in steps of one over `SEGMENT_UNIT`, of dot products and squared lengths; zero without length."""
-    lengths = np.sqrt(squares)
+    lengths = np.sqrt(np.maximum(squares, 0.0))
     cosines = np.divide(dots, lengths, out=np.zeros_like(dots), where=squares > 1e-12)
     return np.rint(cosines * SEGMENT_UNIT).astype(np.int64)

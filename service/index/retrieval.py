@@ -25,6 +25,10 @@ RERANKED = 100
 """Items that `latents` puts in order anew."""
 
 
+_SHARE = 16
+"""Queries of one thread."""
+
+
 class Query(NamedTuple):
     """What is looked for. `vector` [Q]: a pooled embedding; `latents` [Q]: the same of continuous vectors.
 
@@ -89,14 +93,16 @@ class Retrieval:
         if filter is not None:
             options["mask_of"] = self._filters.over(snapshot, filter)
 
-        def search(queries: Sequence[PooledQuery | SegmentQuery], count: int) -> list[list[Match]]:
-            def alone(query: PooledQuery | SegmentQuery, pool: Executor | None = None) -> list[Match]:
-                return snapshot.search(query, count, self._store.names, pool=pool, **options)
+        names = self._store.names
 
-            if len(queries) == 1 or self._pool is None:
-                return [alone(query, self._pool) for query in queries]
-            # Many queries keep all threads busy, each with a whole one.
-            return list(self._pool.map(alone, queries))
+        def search(queries: Sequence[PooledQuery | SegmentQuery], count: int) -> list[list[Match]]:
+            if len(queries) == 1:
+                return [snapshot.search(queries[0], count, names, pool=self._pool, **options)]
+            if self._pool is None:
+                return snapshot.search_many(queries, count, names, **options)
+            shares = [queries[first : first + _SHARE] for first in range(0, len(queries), _SHARE)]
+            found = self._pool.map(lambda share: snapshot.search_many(share, count, names, **options), shares)
+            return [matches for share in found for matches in share]
 
         return search
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.index import bitmaps
 from service.index.bitmaps import Bitmap
-from service.index.kernels import best_rows
+from service.index.kernels import best_rows, best_rows_of_many
 from service.index.part import Part
 from service.index.plain import likenesses, stretches
 from service.index.query import PooledQuery, SegmentQuery
@@ -50,6 +51,23 @@ class Held:
         return Held(self.part, alive, bitmaps.count(alive), self.ids)
 
 
+_Candidate: TypeAlias = tuple[float, int, int, int]
+"""Minus the score, the number of the part, the place among the best of the part, the row."""
+
+
+def _mask(held: Held, modalities: frozenset[int] | None, mask_of: MaskOf) -> Bitmap:
+    mask = held.alive
+    if modalities is not None:
+        mask = mask & held.part.modality_mask(modalities)
+    allowed = mask_of(held.part)
+    return mask if allowed is None else mask & allowed
+
+
+def _candidates(number: int, best: tuple[NDArray[np.float32], NDArray[np.int64]]) -> list[_Candidate]:
+    pairs = zip(*(array.tolist() for array in best), strict=True)
+    return [(-score, number, place, row) for place, (score, row) in enumerate(pairs)]
+
+
 def _everything(_: Part) -> None:
     return None
 
@@ -81,26 +99,39 @@ class Snapshot:
         mask_of: MaskOf = _everything,
         pool: Executor | None = None,
     ) -> list[Match]:
-        """The best `count` items, best first, equal ones in the order of their ids."""
-        found: list[tuple[float, int, int, int]] = []
+        """The best `count` items, best first, equal ones in the order of their ids; `pool` shares the work."""
+        found = []
         for number, held in enumerate(self.held):
-            mask = held.alive
-            if modalities is not None:
-                mask = mask & held.part.modality_mask(modalities)
-            allowed = mask_of(held.part)
-            if allowed is not None:
-                mask = mask & allowed
-            scores, rows = best_rows(held.part, query, mask, count, pool)
-            pairs = zip(scores.tolist(), rows.tolist(), strict=True)
-            found += [(-score, number, place, row) for place, (score, row) in enumerate(pairs)]
+            mask = _mask(held, modalities, mask_of)
+            found += _candidates(number, best_rows(held.part, query, mask, count, pool))
+        return self._matches(query, found, count, names)
+
+    def search_many(
+        self,
+        queries: Sequence[PooledQuery | SegmentQuery],
+        count: int,
+        names: Names,
+        *,
+        modalities: frozenset[int] | None = None,
+        mask_of: MaskOf = _everything,
+    ) -> list[list[Match]]:
+        """The same for each query."""
+        found: list[list[_Candidate]] = [[] for _ in queries]
+        for number, held in enumerate(self.held):
+            mask = _mask(held, modalities, mask_of)
+            for own, best in zip(found, best_rows_of_many(held.part, queries, mask, count), strict=True):
+                own += _candidates(number, best)
+        return [self._matches(q, own, count, names) for q, own in zip(queries, found, strict=True)]
+
+    def _matches(
+        self, query: PooledQuery | SegmentQuery, found: list[_Candidate], count: int, names: Names
+    ) -> list[Match]:
         best = self._ordered(found, count, names)
         if isinstance(query, SegmentQuery):
             return [self._stretch(query, score, number, row) for score, number, row in best]
         return [Match(int(self.held[number].part.keys[row]), score) for score, number, row in best]
 
-    def _ordered(
-        self, found: list[tuple[float, int, int, int]], count: int, names: Names
-    ) -> list[tuple[float, int, int]]:
+    def _ordered(self, found: list[_Candidate], count: int, names: Names) -> list[tuple[float, int, int]]:
         """Each part's list is in order; only where scores of two parts meet are ids looked up."""
         found.sort()
         parts: dict[float, set[int]] = {}

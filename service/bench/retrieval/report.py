@@ -26,6 +26,7 @@ from service.index.snapshot import Snapshot
 from tessera.errors import TesseraError
 
 _SPAN = 3
+_SHARE = 16
 _FEW = 0.01
 """Share of the items that a narrow filter allows."""
 
@@ -112,18 +113,21 @@ def _search(
 ) -> NDArray[np.float32]:
     """The best scores [n, TOP]."""
 
-    def one(vector: NDArray[np.float64], shared: ThreadPoolExecutor | None) -> list[float]:
-        query: PooledQuery | SegmentQuery = (
-            PooledQuery.of(world.space, vector)
-            if span is None
-            else SegmentQuery.of(world.space, vector, span)
-        )
-        found = snapshot.search(query, TOP, lambda _: {}, mask_of=lambda _: allowed, pool=shared)
-        return [match.score for match in found]
+    queries: list[PooledQuery | SegmentQuery] = [
+        PooledQuery.of(world.space, vector) if span is None else SegmentQuery.of(world.space, vector, span)
+        for vector in vectors
+    ]
+    if len(queries) == 1:
+        found = [snapshot.search(queries[0], TOP, _no_names, mask_of=lambda _: allowed, pool=pool)]
+    else:
+        many = partial(snapshot.search_many, count=TOP, names=_no_names, mask_of=lambda _: allowed)
+        shares = [queries[first : first + _SHARE] for first in range(0, len(queries), _SHARE)]
+        found = [matches for share in (pool.map if pool else map)(many, shares) for matches in share]
+    return np.array([[match.score for match in matches] for matches in found], np.float32)
 
-    if len(vectors) == 1 or pool is None:
-        return np.array([one(vector, pool) for vector in vectors], np.float32)
-    return np.array(list(pool.map(lambda vector: one(vector, None), vectors)), np.float32)
+
+def _no_names(_: Sequence[int]) -> dict[int, str]:
+    return {}
 
 
 def _table(figures: Sequence[dict[str, Any]]) -> Table:

@@ -71,6 +71,29 @@ def test_compiled_kernels_answer_as_numpy_does(data: st.DataObject) -> None:
 _POOL = ThreadPoolExecutor(2)
 
 
+@given(st.data())
+@settings(max_examples=40)
+def test_queries_that_share_a_scan_answer_as_each_alone(data: st.DataObject) -> None:
+    world = data.draw(code_worlds())
+    space = world.space
+    made = data.draw(clips(world, data.draw(st.integers(1, 300))))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    part = build(space, rows(space, made, rng.permutation(len(made))))
+    queries = [
+        PooledQuery.of(space, rng.normal(size=world.dim)) for _ in range(data.draw(st.integers(2, 35)))
+    ]
+    mask = bitmaps.packed(rng.random(len(made)) < data.draw(st.sampled_from([0.0, 0.1, 1.0])))
+    count = data.draw(st.integers(1, 20))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fast, "_HEAVY", data.draw(st.sampled_from([0.0, 0.25])))
+        patch.setattr(fast, "_TOGETHER", 0.0)
+        together = fast.best_rows_of_many(part, queries, mask, count)
+    for query, (scores, found) in zip(queries, together, strict=True):
+        alone_scores, alone = plain.best_rows(part, query, mask, count)
+        assert scores.tolist() == alone_scores.tolist()
+        assert found.tolist() == alone.tolist()
+
+
 def test_threads_share_a_large_scan(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "_SHARED", 0)
     rng = np.random.default_rng(0)
