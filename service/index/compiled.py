@@ -266,65 +266,63 @@ def scan_segments(
 
 
 @_kernel
+def _reaching(clip: Any, table: Any, factor: Any, unit: Any, bars: Any) -> Any:
+    """How many lanes an entry of ten codes is good enough for."""
+    a, b, c, d, e = clip[0], clip[1], clip[2], clip[3], clip[4]
+    f, g, h, i, j = clip[5], clip[6], clip[7], clip[8], clip[9]
+    reaching = 0
+    for lane in range(LANES):  # all in one register: nothing but the count leaves this loop
+        total = (
+            table[a, lane] + table[b, lane] + table[c, lane] + table[d, lane] + table[e, lane]
+            + table[f, lane] + table[g, lane] + table[h, lane] + table[i, lane] + table[j, lane]
+        )  # fmt: skip
+        reaching += np.float32(total) * factor * unit >= bars[lane]
+    return reaching
+
+
+@_kernel
 def scan_together(
     codes: Any, weights: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, bounds: Any,
-    tables: Any, kinds: Any, units: Any, mask: Any, scores: Any, rows: Any, counts: Any,
+    tables: Any, lanes: Any, kinds: Any, units: Any, mask: Any, scores: Any, rows: Any, counts: Any,
 ) -> None:  # fmt: skip
-    """As `scan_blocks` for up to LANES queries at once, each with its heap: an entry's codes are read once for all.
+    """As `scan_blocks` for up to LANES queries at once, each with its heap: ten codes are read once for all.
 
-    The last axis of `tables` [kinds, K, LANES] and of `bounds` [B, LANES] is the query; there are as many as heaps.
+    There are as many `tables` [queries, kinds, K] and `bounds` [queries, B] as heaps; `lanes` [kinds, K, LANES] are the
+    same tables with the query last.
     """
     queries = len(counts)
+    buffer = np.empty(BLOCK, np.float32)
     bars = np.full(LANES, np.inf, np.float32)
-    for lane in range(queries):
-        bars[lane] = scores[lane, 0] if counts[lane] == scores.shape[1] else np.float32(-np.inf)
-    sums = np.empty(LANES, np.int32)
-    for block in range(len(bounds)):
-        wanted = False
+    for block in range(len(widths)):
+        wanted = 0
         for lane in range(queries):
-            wanted |= bounds[block, lane] > _DONE and bounds[block, lane] >= bars[lane]
-        if not wanted:
-            continue
+            bars[lane] = scores[lane, 0] if counts[lane] == scores.shape[1] else np.float32(-np.inf)
+            wanted += bounds[lane, block] > _DONE and bounds[lane, block] >= bars[lane]
         width = widths[block]
-        table = tables[kinds[width]]
-        unit = units[kinds[width]]
-        size = entries[block + 1] - entries[block]
-        clips = codes[starts[block] : starts[block] + size * width].reshape(size, width)
-        for i in range(size):
-            sums[:] = 0
-            place = 0
-            while place + 5 <= width:
-                a, b, c = clips[i, place], clips[i, place + 1], clips[i, place + 2]
-                d, e = clips[i, place + 3], clips[i, place + 4]
-                for lane in range(LANES):
-                    sums[lane] += (
-                        table[a, lane] + table[b, lane] + table[c, lane] + table[d, lane] + table[e, lane]
-                    )
-                place += 5
-            while place < width:
-                a = clips[i, place]
-                for lane in range(LANES):
-                    sums[lane] += table[a, lane]
-                place += 1
-            entry = entries[block] + i
-            weight = weights[entry]
-            better = False
-            for lane in range(LANES):
-                better |= np.float32(sums[lane]) * weight * unit >= bars[lane]
-            if not better:
+        kind = kinds[width]
+        first, last = entries[block], entries[block + 1]
+        if wanted < 4 or width != 10:
+            for lane in range(queries):
+                if bounds[lane, block] > _DONE and bounds[lane, block] >= bars[lane]:
+                    counts[lane] = _scan_block(
+                        codes, weights, firsts, ranks, width, starts[block], first, last, tables[lane, kind],
+                        units[kind], mask, buffer, scores[lane], rows[lane], counts[lane],
+                    )  # fmt: skip
+            continue
+        table = lanes[kind]
+        clips = codes[starts[block] : starts[block] + (last - first) * 10].reshape(last - first, 10)
+        for i in range(last - first):
+            if not _reaching(clips[i], table, weights[first + i], units[kind], bars):
                 continue
             for lane in range(queries):
-                score = np.float32(sums[lane]) * weight * unit
-                if score >= bars[lane] and bounds[block, lane] > _DONE:
+                total = np.int32(0)
+                for place in range(10):
+                    total += table[clips[i, place], lane]
+                score = np.float32(total) * weights[first + i] * units[kind]
+                if bounds[lane, block] > _DONE and score >= bars[lane]:
                     counts[lane] = _offer(
-                        scores[lane],
-                        rows[lane],
-                        counts[lane],
-                        score,
-                        firsts[entry],
-                        firsts[entry + 1],
-                        mask,
-                        ranks,
-                    )
+                        scores[lane], rows[lane], counts[lane], score, firsts[first + i], firsts[first + i + 1],
+                        mask, ranks,
+                    )  # fmt: skip
                     if counts[lane] == scores.shape[1]:
                         bars[lane] = scores[lane, 0]

@@ -144,15 +144,14 @@ def _pooled_scan(part: Part, probe: _Probe, mask: Bitmap) -> Scan:
 
 
 def _scan_together(part: Part, probes: Sequence[_Probe], mask: Bitmap) -> None:
-    bounds = np.full((len(part.blocks.anchors), LANES), _WORST)
-    tables = np.zeros((*probes[0].query.tables.shape, LANES), np.int32)
-    for lane, probe in enumerate(probes):
-        bounds[:, lane] = probe.bounds
-        tables[:, :, lane] = probe.query.tables
+    bounds = np.stack([probe.bounds for probe in probes])
+    tables = np.stack([probe.query.tables for probe in probes])
+    lanes = np.zeros((*tables.shape[1:], LANES), np.int32)
+    lanes[:, :, : len(probes)] = np.moveaxis(tables, 0, 2)
     scores = np.stack([probe.heap.scores for probe in probes])
     rows = np.stack([probe.heap.rows for probe in probes])
     counts = np.array([probe.heap.found for probe in probes])
-    compiled.scan_together(*_arrays(part), bounds, tables, KINDS, UNITS, mask, scores, rows, counts)
+    compiled.scan_together(*_arrays(part), bounds, tables, lanes, KINDS, UNITS, mask, scores, rows, counts)
     for lane, probe in enumerate(probes):
         probe.heap = Heap(scores[lane], rows[lane], int(counts[lane]))
 
