@@ -25,7 +25,9 @@ LANES = 16
 
 _PROBED = 16
 _UNBOUNDED = np.float32(4.0)
-_DONE = np.float32(-4.0)
+DONE = np.float32(-4.0)
+"""The bound of a block that is not scanned any more."""
+
 _NOTHING = -(2**62)
 _LEAST = -(2**31)
 
@@ -151,12 +153,12 @@ def probe_blocks(
     count = 0
     for i in range(found):
         block = places[i]
-        if count < len(scores) or bounds[block] >= scores[0]:
+        if bounds[block] > DONE and (count < len(scores) or bounds[block] >= scores[0]):
             count = _scan_block(
                 codes, weights, firsts, ranks, widths[block], starts[block], entries[block], entries[block + 1],
                 tables[kinds[widths[block]]], units[kinds[widths[block]]], mask, buffer, scores, rows, count,
             )  # fmt: skip
-        bounds[block] = _DONE
+        bounds[block] = DONE
     return count
 
 
@@ -168,7 +170,7 @@ def scan_blocks(
     """Offer the rows of blocks [first, last) to a heap of `count` rows; what cannot be among the best is left out."""
     buffer = np.empty(BLOCK, np.float32)
     for block in range(first, last):
-        if bounds[block] > _DONE and (count < len(scores) or bounds[block] >= scores[0]):
+        if bounds[block] > DONE and (count < len(scores) or bounds[block] >= scores[0]):
             count = _scan_block(
                 codes, weights, firsts, ranks, widths[block], starts[block], entries[block], entries[block + 1],
                 tables[kinds[widths[block]]], units[kinds[widths[block]]], mask, buffer, scores, rows, count,
@@ -228,9 +230,9 @@ def _best_stretch(likenesses: Any, taken: Any) -> Any:
 
 @_kernel
 def scan_segments(
-    codes: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, levels: Any, likeness: Any,
-    dots: Any, squares: Any, products: Any, span: Any, mask: Any, first: Any, last: Any, scores: Any, rows: Any,
-    count: Any,
+    codes: Any, firsts: Any, ranks: Any, widths: Any, starts: Any, entries: Any, bounds: Any, levels: Any,
+    likeness: Any, dots: Any, squares: Any, products: Any, span: Any, mask: Any, first: Any, last: Any, scores: Any,
+    rows: Any, count: Any,
 ) -> Any:  # fmt: skip
     """Offer the rows of blocks [first, last) by their best stretch of `span` segments, or all they have if fewer.
 
@@ -241,6 +243,8 @@ def scan_segments(
         longest = max(longest, widths[block] // levels)
     likenesses = np.empty(longest, np.int64)
     for block in range(first, last):
+        if bounds[block] <= DONE:
+            continue
         width = widths[block]
         size = entries[block + 1] - entries[block]
         clips = codes[starts[block] : starts[block] + size * width].reshape(size, width)
@@ -297,13 +301,13 @@ def scan_together(
         wanted = 0
         for lane in range(queries):
             bars[lane] = scores[lane, 0] if counts[lane] == scores.shape[1] else np.float32(-np.inf)
-            wanted += bounds[lane, block] > _DONE and bounds[lane, block] >= bars[lane]
+            wanted += bounds[lane, block] > DONE and bounds[lane, block] >= bars[lane]
         width = widths[block]
         kind = kinds[width]
         first, last = entries[block], entries[block + 1]
         if wanted < 4 or width != 10:
             for lane in range(queries):
-                if bounds[lane, block] > _DONE and bounds[lane, block] >= bars[lane]:
+                if bounds[lane, block] > DONE and bounds[lane, block] >= bars[lane]:
                     counts[lane] = _scan_block(
                         codes, weights, firsts, ranks, width, starts[block], first, last, tables[lane, kind],
                         units[kind], mask, buffer, scores[lane], rows[lane], counts[lane],
@@ -319,7 +323,7 @@ def scan_together(
                 for place in range(10):
                     total += table[clips[i, place], lane]
                 score = np.float32(total) * weights[first + i] * units[kind]
-                if bounds[lane, block] > _DONE and score >= bars[lane]:
+                if bounds[lane, block] > DONE and score >= bars[lane]:
                     counts[lane] = _offer(
                         scores[lane], rows[lane], counts[lane], score, firsts[first + i], firsts[first + i + 1],
                         mask, ranks,

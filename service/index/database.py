@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -40,7 +41,7 @@ CREATE INDEX written ON writes (written);
 
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_NONSENSE = (UnicodeError, TypeError, ValueError, LookupError, OverflowError)
+_NONSENSE = (UnicodeError, TypeError, ValueError, LookupError, OverflowError, struct.error)
 """What values that nobody wrote lead to."""
 
 

@@ -26,7 +26,7 @@ _SHARED = 1 << 17
 _HEAVY, _TOGETHER = 0.25, 5.0
 """Queries that have to scan more than this share of a part scan together, if it is this many parts in all."""
 
-_WORST = np.float32(-np.inf)
+_WORST, _HIGHEST = np.float32(-np.inf), np.float32(np.inf)
 
 AnyQuery: TypeAlias = PooledQuery | SegmentQuery
 Best: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -51,7 +51,9 @@ def best_rows(part: Part, query: AnyQuery, mask: Bitmap, count: int, pool: Execu
         probe = _probed(part, query, mask, heap)
         scan, work = _pooled_scan(part, probe, mask), probe.work
     else:
-        scan, work = _segment_scan(part, query, mask), len(part.weights)
+        bounds = np.full(len(part.blocks.anchors), _HIGHEST)
+        _leave_out(part, mask, bounds)
+        scan, work = _segment_scan(part, query, mask, bounds), _entries(part, bounds, heap)
     if pool is not None and work >= _SHARED:
         return _shared(part, pool, scan, heap)
     scan(0, len(part.blocks.anchors), heap)
@@ -123,10 +125,11 @@ def _probed(part: Part, query: PooledQuery, mask: Bitmap, heap: Heap) -> _Probe:
     bounds = np.empty(len(blocks.anchors), np.float32)
     compiled.bound_blocks(blocks.anchors, blocks.edges, cosines, sines, bounds)
     bounds += SLACK
+    _leave_out(part, mask, bounds)
     heap.found = compiled.probe_blocks(
         *_arrays(part), bounds, query.tables, KINDS, UNITS, mask, heap.scores, heap.rows
     )
-    return _Probe(query, bounds, heap, int(np.diff(blocks.entries)[bounds >= heap.bar].sum()))
+    return _Probe(query, bounds, heap, _entries(part, bounds, heap))
 
 
 def _arrays(part: Part) -> Any:
@@ -156,13 +159,33 @@ def _scan_together(part: Part, probes: Sequence[_Probe], mask: Bitmap) -> None:
         probe.heap = Heap(scores[lane], rows[lane], int(counts[lane]))
 
 
-def _segment_scan(part: Part, query: SegmentQuery, mask: Bitmap) -> Scan:
+def _leave_out(part: Part, mask: Bitmap, bounds: NDArray[np.float32]) -> None:
+    """Bound blocks that have no rows of `mask` below all scores, where those rows are few."""
+    blocks = part.blocks
+    words = mask[: len(mask) // 8 * 8].view(np.uint64)
+    if np.count_nonzero(words) * 2 > len(bounds):
+        return
+    rows = 8 * np.flatnonzero(mask)
+    starts = part.firsts[blocks.entries[:-1]]
+    edges = np.zeros(len(bounds) + 1, np.int64)
+    np.add.at(edges, np.searchsorted(starts, rows, side="right") - 1, 1)
+    np.add.at(edges, np.searchsorted(starts, rows + 7, side="right"), -1)
+    bounds[np.cumsum(edges[:-1]) == 0] = compiled.DONE
+
+
+def _entries(part: Part, bounds: NDArray[np.float32], heap: Heap) -> int:
+    """How many entries may still be among the best."""
+    sizes = np.diff(part.blocks.entries)
+    return int(sizes[(bounds >= heap.bar) & (bounds > compiled.DONE)].sum())
+
+
+def _segment_scan(part: Part, query: SegmentQuery, mask: Bitmap, bounds: NDArray[np.float32]) -> Scan:
     blocks, space = part.blocks, query.space
 
     def scan(first: int, last: int, heap: Heap) -> None:
         heap.found = compiled.scan_segments(
-            part.codes, part.firsts, part.ranks, blocks.widths, blocks.starts, blocks.entries, space.levels,
-            query.likeness, query.dots, space.squares, space.products, query.span, mask, first, last,
+            part.codes, part.firsts, part.ranks, blocks.widths, blocks.starts, blocks.entries, bounds,
+            space.levels, query.likeness, query.dots, space.squares, space.products, query.span, mask, first, last,
             heap.scores, heap.rows, heap.found,
         )  # fmt: skip
 

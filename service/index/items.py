@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,10 +83,14 @@ def encoded(text: str, name: str) -> bytes:
         raise InvalidItem(f"{name}: must be whole Unicode characters") from None
 
 
+_HEAD = struct.Struct("<5d3I")
+
+
 def checksum(id: str, codes: bytes, metadata: bytes, latents: bytes | None, *numbers: float) -> int:
     """CRC-32 of all that is kept of an item: SQLite finds broken pages, not changed values."""
-    head = f"{id}\0{numbers}".encode()
-    return zlib.crc32(latents or b"", zlib.crc32(metadata, zlib.crc32(codes, zlib.crc32(head))))
+    name, vector = id.encode(), latents or b""
+    head = _HEAD.pack(*numbers, len(name), len(codes), len(metadata))
+    return zlib.crc32(b"".join((head, name, codes, metadata, vector)))
 
 
 def packed_latents(latents: NDArray[np.floating]) -> bytes:

@@ -108,6 +108,22 @@ def test_threads_share_a_large_scan(monkeypatch: pytest.MonkeyPatch) -> None:
             assert [a.tolist() for a in shared] == [a.tolist() for a in alone]
 
 
+def test_a_few_allowed_rows_are_found_wherever_they_are() -> None:
+    rng = np.random.default_rng(4)
+    space = CodeSpace([rng.normal(size=(60, 8))])
+    made = [rng.integers(0, 60, (int(width), 1)) for width in rng.integers(1, 9, 20_000)]
+    part = build(space, rows(space, made, rng.permutation(20_000)))
+    for allowed in [[0], [19_999], [7, 8], *(rng.choice(20_000, 5) for _ in range(30))]:
+        chosen = np.zeros(20_000, bool)
+        chosen[allowed] = True
+        mask = bitmaps.packed(chosen)
+        query = rng.normal(size=8)
+        for asked in (PooledQuery.of(space, query), SegmentQuery.of(space, query, 2)):
+            scores, found = plain.best_rows(part, asked, mask, 4)
+            fast_scores, fast_found = fast.best_rows(part, asked, mask, 4, _POOL)
+            assert (fast_scores.tolist(), fast_found.tolist()) == (scores.tolist(), found.tolist())
+
+
 def test_blocks_are_left_out() -> None:
     """Of clips with few codes the bounds exclude nearly all, and still nothing that should have been found."""
     rng = np.random.default_rng(1)
