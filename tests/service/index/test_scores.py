@@ -17,8 +17,6 @@ from service.index.snapshot import Held, Snapshot
 from service.index.space import LARGEST_WIDTH, CodeSpace
 from tests.service.index.worlds import CodeWorld, clips, code_worlds, rows
 
-pytest.importorskip("numba", reason="needs numba: pip install numba")
-
 
 def _snapshot(*parts: Part) -> Snapshot:
     return Snapshot(1, tuple(Held(part, bitmaps.full(len(part)), len(part)) for part in parts))
