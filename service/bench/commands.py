@@ -1,4 +1,4 @@
-"""`tessera bench serve`, `graphs`, `overload`, `soak` and `cache`."""
+"""`tessera bench serve`, `graphs`, `overload`, `soak`, `cache` and `index`."""
 
 from __future__ import annotations
 
@@ -83,3 +83,32 @@ def cache(
     from service.bench.cache import run_cache_bench
 
     run_cache_bench(bundle, seconds=seconds, out=out)
+
+
+def index(
+    items: Annotated[
+        list[int] | None, typer.Option(min=1000, help="Sizes; without, ten thousand and a million.")
+    ] = None,
+    worlds: Annotated[
+        list[str] | None, typer.Option("--world", help="`world` or `zipf`; without, both.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.01, help="How long each figure is measured.")] = 3.0,
+    threads: Annotated[int, typer.Option(min=1, help="Of each index, ours and others.")] = 1,
+    hnsw: Annotated[
+        bool, typer.Option("--hnsw", help="Build an HNSW graph too: minutes at a million.")
+    ] = False,
+    out: OutOption = None,
+    plot: PlotOption = None,
+) -> None:
+    """Retrieval on codes beside dense indexes of the same embeddings: time, memory; every answer is compared."""
+    from service.bench.retrieval.report import run_index_bench
+
+    run_index_bench(
+        items or [10_000, 1_000_000],
+        worlds or ["world", "zipf"],
+        seconds=seconds,
+        threads=threads,
+        hnsw=hnsw,
+        out=out,
+        plot=plot,
+    )

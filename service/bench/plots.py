@@ -33,6 +33,21 @@ def plot_memory(samples: Sequence[tuple[float, float]], title: str, path: Path) 
     _save(figure, path)
 
 
+def plot_retrieval(figures: Sequence[dict[str, Any]], path: Path) -> None:
+    """Time of a query against the number of items, a panel for each world."""
+    worlds = list(dict.fromkeys(row["world"] for row in figures))
+    figure = Figure(figsize=(6.5 * len(worlds), 4.5), layout="constrained")
+    for axes, world in zip(figure.subplots(1, len(worlds), squeeze=False)[0], worlds, strict=True):
+        for name in dict.fromkeys(row["index"] for row in figures):
+            rows = [row for row in figures if row["index"] == name and row["world"] == world]
+            axes.plot([r["items"] for r in rows], [r["p50_ms"] for r in rows], marker="o", label=name)
+        axes.set(title=f"top 10 of codes of '{world}'", xlabel="items", ylabel="one query, p50, ms")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.legend()
+    _save(figure, path)
+
+
 def _latency(axes: Axes, swept: dict[str, Any]) -> None:
     for name in _SHOWN:
         points = [p for p in swept["points"] if p["latency_ms"]]

@@ -1,0 +1,1 @@
+"""`tessera bench index`: the code index beside dense ones of equal embeddings."""

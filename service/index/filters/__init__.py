@@ -1,0 +1,1 @@
+"""Filters on metadata and modality: read, and evaluated to sets of rows."""
