@@ -130,7 +130,9 @@ def test_a_server_tells_usual_traffic_from_other(frontends: int) -> None:
     """The demo, whose reference are captions: other captions are near to them, one word all the time is far away."""
     world = World(seed=0)
     usual = [world.clip("validation", index).caption for index in range(300)]
-    with running_server(None, "--frontends", str(frontends), drift_half_life_segments=1000) as server:
+    with running_server(
+        None, "--frontends", str(frontends), drift_half_life_segments=1000, cache_bytes=0
+    ) as server:
 
         def send(texts: list[str]) -> int:
             sent = 0

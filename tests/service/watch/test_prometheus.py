@@ -82,7 +82,7 @@ def test_the_real_prometheus_reads_them_whoever_serves_them(bundle_dir: Path, tm
         targets, exposed = {}, {}
         for frontends, admin in WAYS:
             port = free_port()
-            settings = {"admin_port": port} if admin else {}
+            settings = {"cache_bytes": 0} | ({"admin_port": port} if admin else {})
             server = stack.enter_context(
                 running_server(bundle_dir, "--frontends", str(frontends), **settings)
             )
