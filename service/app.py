@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import OwnRoom, Room
 from service.api import embeddings, health, models, tokenize
@@ -22,6 +22,8 @@ from service.decoding.reading import Decoding
 from service.engine import Engine
 from service.metrics import Metrics
 from service.middleware import BodyLimit, Deadline, RequestContext
+from service.security.guard import Guard
+from service.security.protection import Protection
 from service.serving import Rooms, places_of, serve_here
 from service.settings import Settings
 
@@ -29,12 +31,18 @@ from service.settings import Settings
 class Application:
     """An ASGI application. What surrounds every request is around the framework: the busiest routes do without it."""
 
-    def __init__(self, api: FastAPI, settings: Settings, metrics: Metrics, held: Room) -> None:
+    def __init__(
+        self, api: FastAPI, settings: Settings, metrics: Metrics, held: Room, protection: Protection
+    ) -> None:
         self.api = api
         self.state = api.state
+        self.keys = protection.keys
         direct = DirectRoutes(api, [*tokenize.router.routes, *embeddings.router.routes])
         limited = BodyLimit(direct, settings, held)
-        self._app = RequestContext(Deadline(limited, settings, metrics), metrics)
+        inner: ASGIApp = Deadline(limited, settings, metrics)
+        if protection.keys is not None:
+            inner = Guard(inner, protection.keys, protection.rates, metrics)
+        self._app = RequestContext(inner, metrics)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI's."""
@@ -78,13 +86,15 @@ def create_app(
     async def exposition() -> bytes:
         return metrics.exposition()
 
-    return assembled(settings, metrics, held, run_engine, exposition)
+    protection = Protection.own(settings, held, metrics)
+    return assembled(settings, metrics, held, protection, run_engine, exposition)
 
 
 def assembled(
     settings: Settings,
     metrics: Metrics,
     held: Room,
+    protection: Protection,
     run_engine: Callable[[asyncio.Event], AbstractAsyncContextManager[Engine]],
     exposition: Callable[[], Awaitable[bytes]],
 ) -> Application:
@@ -95,6 +105,7 @@ def assembled(
         api.state.lost = asyncio.Event()
         async with run_engine(api.state.lost) as api.state.engine:
             yield
+        protection.fetcher.close()
 
     api = FastAPIOffline(
         redoc_url=None,
@@ -106,6 +117,7 @@ def assembled(
         lifespan=lifespan,
     )
     api.state.metrics = metrics
+    api.state.fetcher = protection.fetcher
     api.state.exposition = exposition
     add_error_handlers(api)
     for router in (tokenize.router, embeddings.router, models.router, health.router):
@@ -113,4 +125,4 @@ def assembled(
     if settings.admin_port is None:
         api.include_router(health.metrics_router)
     api.openapi = lambda: document_of(api)  # type: ignore[method-assign]
-    return Application(api, settings, metrics, held)
+    return Application(api, settings, metrics, held, protection)

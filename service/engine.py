@@ -149,6 +149,7 @@ class Engine:
                 cost = cost.plus(model.window_cost(media_modality(opened)))
         with model.admission.admit(cost, terms.seconds_left) as lease:
             lease.count(segments)
+            timings.segments += segments
             work = [self._tokenize_media(request, index, item, lease) for index, item in media.items()]
             if ready:
                 work.append(_tokenize_ready(request, ready))
@@ -212,7 +213,9 @@ class Engine:
         try:
             while not reader.ended:
                 part = await reader.take(ahead.count)
-                lease.count(sum(window.segments for window in part))
+                segments = sum(window.segments for window in part)
+                lease.count(segments)
+                request.timings.segments += segments
                 if running is not None:
                     codes += _windows(await request.received(running))
                 running = request.submit([Block.of(window) for window in part]) if part else None

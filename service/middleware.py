@@ -21,7 +21,7 @@ _DISCONNECTED = 499  # never on the wire: the client is gone; it is what the met
 
 def error_body(error: ApiError, request_id: str) -> tuple[bytes, dict[str, str]]:
     """The envelope of `error` and its headers."""
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **error.headers}
     retry_after = error.retry_after or error.spec.retry_after
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
@@ -53,7 +53,10 @@ class RequestContext:
             await answer.fail(error)
         finally:
             self._metrics.inflight -= 1
-            self._metrics.request(_route(scope), answer.status, trace.elapsed)
+            route = _route(scope)
+            self._metrics.request(route, answer.status, trace.elapsed)
+            # Neither path nor query: clients put secrets there.
+            _log.debug("request %s: %s, %d, key %s", trace.request_id, route, answer.status, trace.key)
 
 
 class _Answer:
@@ -71,6 +74,7 @@ class _Answer:
                 *message.get("headers", ()),
                 (b"x-request-id", self._trace.request_id.encode()),
                 (b"server-timing", self._trace.server_timing().encode()),
+                (b"x-content-type-options", b"nosniff"),
             ]
         await self._send(message)
 

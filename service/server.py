@@ -18,8 +18,11 @@ from prometheus_client import CollectorRegistry, start_http_server
 from service.app import Application, create_app
 from service.bundles import load_bundles
 from service.errors import DeviceLost, StartError
+from service.security.key_ring import KeyRing
+from service.security.protection import warnings_of
 from service.settings import Settings
 
+_log = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.001
 
 
@@ -38,7 +41,7 @@ def serve(settings: Settings) -> None:
     app = create_app(settings, bundles)
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    greet = partial(greeting, [bundle.name for bundle in bundles], listener)
+    greet = partial(greeting, [bundle.name for bundle in bundles], listener, settings, app.keys)
     with admin(settings, app.state.metrics.registry), suppress(KeyboardInterrupt):
         DrainingServer(app, settings, greet).run(sockets=[listener])
     if app.state.lost.is_set():
@@ -54,7 +57,7 @@ class DrainingServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 log_level="debug" if debug else "warning",
-                access_log=debug,
+                access_log=False,
                 timeout_graceful_shutdown=settings.drain_seconds,
                 server_header=False,
                 proxy_headers=False,
@@ -93,6 +96,8 @@ def begin_process(settings: Settings) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    # It would log the headers of what is fetched.
+    logging.getLogger("httpcore").setLevel(logging.WARNING)
     # The thread of the device wants the interpreter for microseconds between two batches, and must not wait long.
     sys.setswitchinterval(_SWITCH_SECONDS)
 
@@ -138,13 +143,22 @@ def admin(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
         server.shutdown()
 
 
-def greeting(models: Sequence[str], listener: socket.socket) -> None:
-    """What a server says once it takes connections."""
+def greeting(
+    models: Sequence[str], listener: socket.socket, settings: Settings, keys: KeyRing | None
+) -> None:
+    """What a server says once it takes connections, and to whom it answers."""
+    for warning in warnings_of(settings, keys):
+        _log.warning(warning)
     url = _url(listener)
     named = " and ".join(f"'{model}'" for model in models)
+    who, key = (
+        ("whoever reaches it may ask: it has no keys", "")
+        if keys is None
+        else (f"one of {len(keys)} keys opens it", " -H 'X-API-Key: tsr_...'")
+    )
     print(
-        f"Tessera serves {named} on {url} (documentation: {url}/docs)\n"
-        f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",
+        f"Tessera serves {named} on {url} (documentation: {url}/docs); {who}\n"
+        f"  curl {url}/tokenize{key} -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",
         file=sys.stderr,
         flush=True,
     )

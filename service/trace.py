@@ -20,17 +20,21 @@ def random_id() -> str:
 
 @dataclass(slots=True)
 class Timings:
-    """Seconds of a request, summed over its inputs; `queue` is all waiting, for a decoder or the device."""
+    """Seconds of a request, summed over its inputs; `queue` is all waiting, for a decoder or the device.
+
+    `segments` is what its key has to pay for, whatever becomes of it.
+    """
 
     decode: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
     encode: float = 0.0
+    segments: int = 0
 
 
 @dataclass(slots=True)
 class Trace:
-    """One request; `deadline` is on the clock of `time.perf_counter`."""
+    """One request; `deadline` is on the clock of `time.perf_counter`, `key` the name of the key that came along."""
 
     request_id: str
     headers: Mapping[bytes, bytes] = field(default_factory=dict)
@@ -38,6 +42,7 @@ class Trace:
     timings: Timings = field(default_factory=Timings)
     deadline: float | None = None
     expired: bool = False
+    key: str | None = None
 
     @classmethod
     def begin(cls, scope: Any) -> Trace:

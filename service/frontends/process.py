@@ -17,6 +17,9 @@ from service.frontends.board import Board
 from service.frontends.plan import Plan, PlannedModel
 from service.frontends.remote import OwnerLink, RemoteDevice
 from service.metrics import Metrics
+from service.security.fetcher import Fetcher
+from service.security.key_ring import KeyRing
+from service.security.protection import Protection
 from service.server import DrainingServer, begin_process
 from service.serving import Served, admission_of
 from service.settings import Settings
@@ -58,7 +61,9 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
         await engine.close()
         await link.close()
 
-    app = assembled(settings, metrics, shared.bodies, run_engine, lambda: link.exposition())
+    fetcher = Fetcher(settings, shared.bodies, metrics, at_once=_share(settings.max_open_urls, own, settings))
+    protection = Protection(KeyRing.of(settings), shared.key_rates, fetcher)
+    app = assembled(settings, metrics, shared.bodies, protection, run_engine, lambda: link.exposition())
     server = DrainingServer(app, settings, lambda: link.listening())
 
     def stop(*_: object) -> None:
