@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import OwnRoom, Room
 from service.api import embeddings, health, models, tokenize
@@ -23,6 +23,8 @@ from service.decoding.reading import Decoding
 from service.engine import Engine
 from service.metrics import Metrics
 from service.middleware import BodyLimit, Deadline, RequestContext, TooMany
+from service.security.guard import Guard
+from service.security.protection import Protection
 from service.serving import Rooms, places_of, serve_here
 from service.settings import Settings
 from service.tracing import Tracing
@@ -32,14 +34,24 @@ class Application:
     """An ASGI application. What surrounds every request is around the framework: the busiest routes do without it."""
 
     def __init__(
-        self, api: FastAPI, settings: Settings, metrics: Metrics, held: Room, tracing: Tracing | None
+        self,
+        api: FastAPI,
+        settings: Settings,
+        metrics: Metrics,
+        held: Room,
+        protection: Protection,
+        tracing: Tracing | None,
     ) -> None:
         self.api = api
         self.state = api.state
+        self.keys = protection.keys
         self.tracing = tracing
         direct = DirectRoutes(api, [*tokenize.router.routes, *embeddings.router.routes])
         limited = BodyLimit(direct, settings, held)
-        self._app = RequestContext(Deadline(limited, settings, metrics), metrics, tracing)
+        inner: ASGIApp = Deadline(limited, settings, metrics)
+        if protection.keys is not None:
+            inner = Guard(inner, protection.keys, protection.rates, metrics)
+        self._app = RequestContext(inner, metrics, tracing)
         self.refuse = RequestContext(TooMany(settings), metrics, tracing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,13 +98,15 @@ def create_app(
     async def exposition() -> bytes:
         return metrics.exposition()
 
-    return assembled(settings, metrics, held, run_engine, exposition, tracing)
+    protection = Protection.own(settings, held, metrics)
+    return assembled(settings, metrics, held, protection, run_engine, exposition, tracing)
 
 
 def assembled(
     settings: Settings,
     metrics: Metrics,
     held: Room,
+    protection: Protection,
     run_engine: Callable[[asyncio.Event], AbstractAsyncContextManager[Engine]],
     exposition: Callable[[], Awaitable[bytes]],
     tracing: Tracing | None = None,
@@ -104,6 +118,7 @@ def assembled(
         api.state.lost = asyncio.Event()
         async with run_engine(api.state.lost) as api.state.engine:
             yield
+        protection.fetcher.close()
 
     api = FastAPIOffline(
         redoc_url=None,
@@ -117,6 +132,7 @@ def assembled(
     if tracing is not None:
         metrics.watch_tracing(tracing)
     api.state.metrics = metrics
+    api.state.fetcher = protection.fetcher
     api.state.exposition = exposition
     add_error_handlers(api)
     for router in (tokenize.router, embeddings.router, models.router, health.router):
@@ -124,4 +140,4 @@ def assembled(
     if settings.admin_port is None:
         api.include_router(health.metrics_router)
     api.openapi = lambda: document_of(api)  # type: ignore[method-assign]
-    return Application(api, settings, metrics, held, tracing)
+    return Application(api, settings, metrics, held, protection, tracing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -21,6 +22,12 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  \\[default: 127.0.0.1]")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  \\[default: 8000]")] = None,
+    api_keys_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Answer only to keys of this file; `tessera key new` makes them.  \\[default: to all]"
+        ),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, tensorrt, or one GPU, as cuda:1.  \\[default: cpu]")
     ] = None,
@@ -50,6 +57,7 @@ def serve(
         bundle=SEPARATOR.join(bundle) if bundle else None,
         host=host,
         port=port,
+        api_keys_file=api_keys_file,
         device=device,
         threads=threads,
         admin_port=admin_port,

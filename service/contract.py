@@ -19,6 +19,8 @@ from service.schemas import (
     RawQuery,
     TokenizeRequest,
 )
+from service.security.keys import KeyScope
+from service.security.scopes import OPEN, scopes_of
 from tessera.windows import Modality
 
 API_VERSION = "1.0.0"
@@ -211,7 +213,9 @@ class HealthResponse(_Stamped):
 def _route(
     answer: type[BaseModel], *statuses: int, forms: dict[str, Any] | None = None, **extra: Any
 ) -> dict[str, Any]:
-    """The keywords of a route that answers `answer` in bytes of its own making."""
+    """The keywords of a route that answers `answer` in bytes of its own making; all but probes may want a key."""
+    if answer is not HealthResponse:
+        statuses = tuple(sorted({*statuses, *_OF_KEYS}))
     failures = {status: {"model": ErrorEnvelope, "description": _codes_of(status)} for status in statuses}
     return {
         "response_class": Response,
@@ -222,6 +226,9 @@ def _route(
         },
         "openapi_extra": extra,
     }
+
+
+_OF_KEYS = (401, 403, 429)
 
 
 def _codes_of(status: int) -> str:
@@ -326,6 +333,20 @@ VERSION = _route(VersionResponse, *_ANY)
 HEALTH = _route(HealthResponse, *_ANY)
 
 
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "Where the server has keys: `tsr_...`."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key."},
+}
+
+
+def _security(method: str, path: str) -> list[dict[str, list[KeyScope]]]:
+    """Either way to send a key that has the scopes; none for what is open."""
+    if (method, path) in OPEN:
+        return []
+    scopes = sorted(scopes_of(method, path))
+    return [{way: scopes} for way in _KEYS]
+
+
 def document_of(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document of the application, with the schemas of the bodies that routes read by hand."""
     if app.openapi_schema is None:
@@ -335,5 +356,9 @@ def document_of(app: FastAPI) -> dict[str, Any]:
         read_by_hand = (TokenizeRequest, DetokenizeRequest, EmbeddingsRequest)
         _, bodies = models_json_schema([(body, "validation") for body in read_by_hand], ref_template=_REF)
         document["components"]["schemas"] |= bodies["$defs"]
+        document["components"]["securitySchemes"] = _KEYS
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                operation["security"] = _security(method.upper(), path)
         app.openapi_schema = document
     return app.openapi_schema

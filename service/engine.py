@@ -168,6 +168,7 @@ class Engine:
                 cost = cost.plus(model.window_cost(media_modality(opened)))
         with model.admission.admit(cost, request.terms.seconds_left) as lease:
             lease.count(segments)
+            request.timings.segments += segments
             work = [self._tokenize_media(request, index, item, lease) for index, item in media.items()]
             if ready:
                 work.append(_tokenize_ready(request, ready))
@@ -232,7 +233,9 @@ class Engine:
         try:
             while not reader.ended:
                 part = await request.read(reader, ahead.count)
-                lease.count(sum(window.segments for window in part))
+                segments = sum(window.segments for window in part)
+                lease.count(segments)
+                request.timings.segments += segments
                 if running is not None:
                     codes += _windows(await request.received(running))
                 running = request.submit([Block.of(window) for window in part]) if part else None

@@ -9,18 +9,26 @@ FrontEndsLost       `tessera serve` ended because its front ends died
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from tessera.errors import InputError, TesseraError
 
-ErrorType = Literal["invalid_request_error", "not_found_error", "permission_error", "server_error"]
+ErrorType = Literal[
+    "authentication_error",
+    "invalid_request_error",
+    "not_found_error",
+    "permission_error",
+    "rate_limit_error",
+    "server_error",
+]
 ErrorCode = Literal[
     "body_too_large",
     "code_out_of_range",
     "deadline_exceeded",
     "device_lost",
     "empty_input",
+    "forbidden",
     "internal_error",
     "invalid_value",
     "malformed_body",
@@ -33,14 +41,18 @@ ErrorCode = Literal[
     "not_found",
     "not_ready",
     "overloaded",
+    "rate_limited",
     "shutting_down",
     "text_too_long",
     "too_many_inputs",
     "too_many_segments",
+    "unauthorized",
     "unsupported_content_encoding",
     "unsupported_content_type",
     "unsupported_media",
     "url_inputs_disabled",
+    "url_not_allowed",
+    "url_not_fetched",
 ]
 
 
@@ -57,6 +69,11 @@ class ErrorSpec(NamedTuple):
 CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     "malformed_body": ErrorSpec(
         400, "invalid_request_error", "The body cannot be read as what it claims to be."
+    ),
+    "unauthorized": ErrorSpec(401, "authentication_error", "No key of this server came along."),
+    "forbidden": ErrorSpec(403, "permission_error", "The key lacks the scope that this needs."),
+    "url_not_allowed": ErrorSpec(
+        403, "permission_error", "This server does not fetch from there; send the bytes."
     ),
     "url_inputs_disabled": ErrorSpec(403, "permission_error", "This server fetches no URLs; send the bytes."),
     "model_not_found": ErrorSpec(404, "not_found_error", "No model of this name is served here."),
@@ -86,6 +103,10 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
     "invalid_value": ErrorSpec(422, "invalid_request_error", "A field or a header that is missing or wrong."),
     "media_corrupt": ErrorSpec(422, "invalid_request_error", "Media that cannot be decoded."),
     "missing_track": ErrorSpec(422, "invalid_request_error", "Media without the track that was asked for."),
+    "url_not_fetched": ErrorSpec(422, "invalid_request_error", "The URL did not give a file in time."),
+    "rate_limited": ErrorSpec(
+        429, "rate_limit_error", "The caller's own quota is used; it is earned back.", True, 1
+    ),
     "internal_error": ErrorSpec(500, "server_error", "A fault of the server; report the request id."),
     "device_lost": ErrorSpec(
         503, "server_error", "The device stopped working; another replica may answer.", True, 5
@@ -101,10 +122,13 @@ CATALOGUE: dict[ErrorCode, ErrorSpec] = {
 assert set(CATALOGUE) == set(get_args(ErrorCode)), "every code has one entry. This is a bug."
 
 
+_NO_HEADERS: Mapping[str, str] = {}
+
+
 class ApiError(Exception):
     """An answer of the catalogue. `param` is the field at fault; `setting` names the knob of `limit`.
 
-    `retry_after` is in seconds, where more is known than the catalogue says.
+    `retry_after` is in seconds, where more is known than the catalogue says; `headers` go along with the answer.
     """
 
     def __init__(
@@ -117,6 +141,7 @@ class ApiError(Exception):
         actual: float | None = None,
         setting: str | None = None,
         retry_after: int | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         super().__init__(message)
         self.code: ErrorCode = code
@@ -126,6 +151,7 @@ class ApiError(Exception):
         self.actual = actual
         self.setting = setting
         self.retry_after = retry_after
+        self.headers = headers
 
     @property
     def spec(self) -> ErrorSpec:

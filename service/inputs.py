@@ -53,7 +53,9 @@ def is_light(item: TextInput | FeaturesInput | FeatureArray) -> bool:
 
 
 def source_field(item: Input | FeatureArray) -> str:
-    """The field that holds what is tokenised."""
+    """The field that says what is tokenised."""
+    if not isinstance(item, FeatureArray) and item.url is not None:
+        return "url"
     return "text" if isinstance(item, TextInput) else "data"
 
 
@@ -95,13 +97,12 @@ def _open_media(opener: ClipOpener, item: MediaInput, truncate: Truncate) -> Cli
 
 
 def _source_fault(item: Input) -> ApiError | None:
-    """Exactly one source is given, and it is not a URL."""
-    if item.url is not None:
-        return ApiError(
-            "url_inputs_disabled", "this server fetches no URLs; send the bytes in `data`", param="url"
-        )
-    field = source_field(item)
-    if getattr(item, field) is None:
+    """Exactly one source is given."""
+    field = "text" if isinstance(item, TextInput) else "data"
+    given = getattr(item, field) is not None
+    if given and item.url is not None:
+        return ApiError("invalid_value", f"{field} and url are both given", param="url")
+    if not given and item.url is None:
         return ApiError("invalid_value", f"{field} is missing", param=field)
     return None
 

@@ -23,7 +23,18 @@ LogFormat = Literal["auto", "text", "json"]
 _MOST_CHARS = 16_384
 """Of a message, and of a stack."""
 
-_FIELDS = ("route", "status", "duration_ms", "error", "model", "items", "segments", "url", "suppressed")
+_FIELDS = (
+    "route",
+    "status",
+    "duration_ms",
+    "error",
+    "model",
+    "items",
+    "segments",
+    "key",
+    "url",
+    "suppressed",
+)
 """Extras of a record that are told as fields of their own."""
 
 _ROOMS = ("service", "tessera")

@@ -57,6 +57,13 @@ class Metrics:
         self._duration = Tally(
             "tessera_request_duration_seconds", "Time to answer.", "route", _SECONDS, registry
         )
+        self._asked = Count(
+            "tessera_key_requests",
+            "Requests of a key, and whether they came in.",
+            ["key", "outcome"],
+            registry,
+        )
+        self._fetched = Count("tessera_url_inputs", "URLs that were asked for.", ["outcome"], registry)
         self._items = Count("tessera_items", "Tokenised inputs.", ["model", "modality"], registry)
         self._failures = Count(
             "tessera_item_failures", "Inputs that were not tokenised.", ["reason"], registry
@@ -151,6 +158,14 @@ class Metrics:
         """Count one answered request."""
         self._requests.add((route, str(status)))
         self._duration.observe(route, seconds)
+
+    def asked(self, key: str, outcome: str) -> None:
+        """Count a request of a key; there are as many names as in the file, and outcomes as error codes."""
+        self._asked.add((key, outcome))
+
+    def fetched(self, outcome: str) -> None:
+        """Count a URL that was to be fetched; outcomes are `fetched` and error codes."""
+        self._fetched.add((outcome,))
 
     def items(self, model: str, outcomes: Sequence[Codes | ApiError]) -> None:
         """Count the inputs of one request."""

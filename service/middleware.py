@@ -24,7 +24,7 @@ _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"
 
 def error_body(error: ApiError, request_id: str) -> tuple[bytes, dict[str, str]]:
     """The envelope of `error` and its headers."""
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **error.headers}
     retry_after = error.retry_after or error.spec.retry_after
     if retry_after is not None:
         headers["retry-after"] = str(retry_after)
@@ -86,6 +86,7 @@ class _Answer:
                 *message.get("headers", ()),
                 (b"x-request-id", self._trace.request_id.encode()),
                 (b"server-timing", self._trace.server_timing().encode()),
+                (b"x-content-type-options", b"nosniff"),
             ]
         await self._send(message)
 
@@ -130,6 +131,7 @@ def _log_request(trace: Trace, method: str, route: str | None, status: int) -> N
             "model": trace.model,
             "items": trace.items or None,
             "segments": trace.segments or None,
+            "key": trace.key,
         },
     )
 

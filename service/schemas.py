@@ -15,7 +15,13 @@ Base64 = Annotated[str | bytes, WithJsonSchema({"type": "string", "contentEncodi
 ReturnField = Literal["codes", "margins", "embeddings", "latents", "pooled"]
 EncodingFormat = Literal["base64", "float"]
 DType = Literal["float16", "float32"]
-Url = Annotated[str | None, Field(None, description="URL inputs are off: `url_inputs_disabled`.")]
+Url = Annotated[
+    str | None,
+    Field(
+        None,
+        description="Where it is, in place of its content: https, of a host that the server fetches from.",
+    ),
+]
 Data = Annotated[Base64 | None, Field(None, description="The file, in base64.")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
 import sys
@@ -22,9 +23,12 @@ from service.bundles import load_bundles
 from service.connections import Bounds, Connection
 from service.errors import DeviceLost, StartError
 from service.logs import begin_logs, say, structured
+from service.security.key_ring import KeyRing
+from service.security.protection import warnings_of
 from service.settings import Settings
 from service.tracing import require_tracing, tracing_here
 
+_log = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.001
 _CHECK_SECONDS = 1.0
 _LAST_SPANS_SECONDS = 3.0
@@ -47,7 +51,7 @@ def serve(settings: Settings) -> None:
     app = create_app(settings, bundles, tracing=tracing_here())
     # uvicorn raises the signal again once it is done; by then nothing is left to do but to exit cleanly.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    greet = partial(greeting, [bundle.name for bundle in bundles], listener)
+    greet = partial(greeting, [bundle.name for bundle in bundles], listener, settings, app.keys)
     with admin(settings, app.state.metrics.registry), suppress(KeyboardInterrupt):
         DrainingServer(app, settings, greet).run(sockets=[listener])
     if app.state.lost.is_set():
@@ -177,16 +181,25 @@ def admin(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
         server.shutdown()
 
 
-def greeting(models: Sequence[str], listener: socket.socket) -> None:
-    """What a server says once it takes connections."""
+def greeting(
+    models: Sequence[str], listener: socket.socket, settings: Settings, keys: KeyRing | None
+) -> None:
+    """What a server says once it takes connections, and to whom it answers."""
+    for warning in warnings_of(settings, keys):
+        _log.warning(warning)
     url = _url(listener)
     named = " and ".join(f"'{model}'" for model in models)
+    who, key = (
+        ("whoever reaches it may ask: it has no keys", "")
+        if keys is None
+        else (f"one of {len(keys)} keys opens it", " -H 'X-API-Key: tsr_...'")
+    )
     if structured():
-        say(f"Tessera serves {named} on {url}", url=url)
+        say(f"Tessera serves {named} on {url}; {who}", url=url)
         return
     print(
-        f"Tessera serves {named} on {url} (documentation: {url}/docs)\n"
-        f"  curl {url}/tokenize -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",
+        f"Tessera serves {named} on {url} (documentation: {url}/docs); {who}\n"
+        f"  curl {url}/tokenize{key} -H 'Content-Type: text/plain' -d 'a dog barks in the rain'",
         file=sys.stderr,
         flush=True,
     )

@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.errors import StartError
 from service.logs import LogFormat
+from service.security.hosts import read_hosts
 from service.validation import faults
 from tessera.cores import available_cores
 from tessera.devices import DEVICE_RULE, Device, GpuSettings
@@ -42,6 +43,20 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    api_keys_file: Path | None = Field(
+        None,
+        description="File of keys, a line each, as `tessera key new` prints them; read again when it changes.",
+    )
+    api_keys: str | None = Field(
+        None,
+        repr=False,
+        description="The lines themselves, separated by semicolons; without any key, all may ask.",
+    )
+    url_hosts: str = Field(
+        "",
+        description="Hosts that URL inputs may name, separated by commas, each HOST[:PORT]; private:HOST may have "
+        "private addresses. Without any, no URL is fetched.",
+    )
     admin_port: int | None = Field(
         None, ge=1, le=65535, description="Where /metrics is; without one, on the main port."
     )
@@ -155,6 +170,8 @@ class Settings(BaseSettings):
         384 * 2**20, "bytes", "All request bodies that are being answered, and large answers."
     )
     max_inputs: int = _limit(64, "inputs", "Inputs of one request.")
+    max_parts: int = _limit(256, "parts", "Parts of one multipart body.")
+    max_json_depth: int = _limit(32, "levels", "Lists and objects within each other in a JSON body.")
     max_json_values: int = _limit(262_144, "values", "Values in one JSON body; parsing holds up everybody.")
     max_request_segments: int = _limit(36_000, "segments", "Segments of all inputs of one request.")
     max_codes_segments: int = _limit(65_536, "segments", "Segments of one /detokenize request.")
@@ -172,6 +189,17 @@ class Settings(BaseSettings):
     max_head_bytes: int = _limit(65_536, "bytes", "Head of a request: its first line and its headers.")
     max_silence_seconds: float = _limit(20, "seconds", "Until a client sends, or reads, what it began to.")
     max_transfer_seconds: float = _limit(120, "seconds", "Until a request is sent, or an answer is read.")
+
+    max_request_urls: int = _limit(8, "inputs", "Inputs of one request that are fetched from URLs.")
+    max_open_urls: int = _limit(16, "inputs", "URLs that are being fetched at once.")
+    max_url_chars: int = _limit(8192, "characters", "One URL.")
+    max_url_seconds: float = _limit(30, "seconds", "Fetching one URL.")
+    key_requests_per_minute: float = _limit(
+        60_000, "requests a minute", "Requests of a key that has no rate of its own."
+    )
+    key_segments_per_minute: float = _limit(
+        600_000, "segments a minute", "Segments that a key tokenises which has no rate of its own."
+    )
 
     max_media_bytes: int = _limit(_INPUT.max_media_bytes, "bytes", "One audio or video input.")
     max_media_seconds: float = _limit(
@@ -202,6 +230,12 @@ class Settings(BaseSettings):
         # It may hold a password, so it is not said again.
         raise ValueError("must be a URL that begins with redis://, rediss:// or unix://")
 
+    @field_validator("url_hosts")
+    @classmethod
+    def _url_hosts_are_hosts(cls, value: str) -> str:
+        read_hosts(value)
+        return value
+
     @model_validator(mode="after")
     def _whole_requests_fit(self) -> Self:
         if self.max_held_bytes < self.max_body_bytes:
@@ -212,7 +246,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _every_front_end_has_its_share(self) -> Self:
-        for name in ("max_open_media", "max_connections"):
+        for name in ("max_open_media", "max_open_urls", "max_connections"):
             if getattr(self, name) < self.frontends:
                 raise ValueError(f"contradict: {setting_name(name)} is below {setting_name('frontends')}")
         return self

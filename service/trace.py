@@ -50,12 +50,14 @@ class Timings:
     """Seconds of a request, summed over its inputs; `queue` is all waiting, for a decoder or the device.
 
     `notes` says when each was spent, where somebody wants to know; `unnoted` counts those for which there was no room.
+    `segments` is what its key has to pay for, whatever becomes of it.
     """
 
     decode: float = 0.0
     queue: float = 0.0
     infer: float = 0.0
     encode: float = 0.0
+    segments: int = 0
     notes: list[Note] | None = None
     unnoted: int = 0
 
@@ -80,6 +82,7 @@ class Trace:
     """One request; `deadline` is on the clock of `time.perf_counter`. What it asks for is known once it was read.
 
     `task` is what answers it. `hold` counts bytes of the answer, until the request is over, as those of bodies are.
+    `key` is the name of the key that came along.
     """
 
     request_id: str
@@ -95,6 +98,7 @@ class Trace:
     segments: int = 0
     error: str | None = None
     span: Span | None = None
+    key: str | None = None
 
     @classmethod
     def begin(cls, scope: Any) -> Trace:

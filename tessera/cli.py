@@ -14,6 +14,7 @@ from tessera.errors import TesseraError
 
 _ORDER = (
     "serve",
+    "key",
     "tokenize",
     "inspect",
     "verify",

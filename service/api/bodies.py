@@ -92,17 +92,17 @@ async def read_json(request: Request, settings: Settings) -> dict[str, Any]:
     """
     body = await read_body(request)
     if len(body) < _INLINE_BYTES:
-        return parse_json(body, settings.max_json_values)
-    return await asyncio.to_thread(parse_json, body, settings.max_json_values)
+        return parse_json(body, settings.max_json_values, settings.max_json_depth)
+    return await asyncio.to_thread(parse_json, body, settings.max_json_values, settings.max_json_depth)
 
 
-def parse_json(body: bytes, max_values: int) -> dict[str, Any]:
+def parse_json(body: bytes, max_values: int, max_depth: int) -> dict[str, Any]:
     """A JSON object in UTF-8: no key twice, no NaN, no number or nesting without end, not too many values.
 
     Raises:
         ApiError: `malformed_body` or `body_too_large`.
     """
-    _require_few_values(body, max_values)
+    containers = _require_few_values(body, max_values)
     try:
         document = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
@@ -112,18 +112,24 @@ def parse_json(body: bytes, max_values: int) -> dict[str, Any]:
             "malformed_body", f"the body is not JSON: line {error.lineno}, column {error.colno}"
         ) from None
     except RecursionError:
-        raise ApiError("malformed_body", "the body is nested too deeply") from None
+        raise _too_deep(max_depth) from None
     except ValueError:  # an integer of thousands of digits
         raise ApiError("malformed_body", "the body holds a number that is too long") from None
     if not isinstance(document, dict):
         raise ApiError("malformed_body", "the body must be a JSON object")
+    if containers > max_depth and not _is_shallow(document, max_depth):
+        raise _too_deep(max_depth)
     return document
 
 
-def _require_few_values(body: bytes, most: int) -> None:
-    """Bound what parsing costs, which holds up every request; marks in strings count, as telling costs more."""
+def _require_few_values(body: bytes, most: int) -> int:
+    """Bound what parsing costs, which holds up every request; marks in strings count, as telling costs more.
+
+    How many lists and objects there are at most.
+    """
     characters = np.frombuffer(body, np.uint8)
-    values = int(sum(np.count_nonzero(characters == mark) for mark in b",[{"))
+    containers = int(sum(np.count_nonzero(characters == mark) for mark in b"[{"))
+    values = containers + int(np.count_nonzero(characters == ord(",")))
     if values > most:
         raise ApiError(
             "body_too_large",
@@ -132,6 +138,26 @@ def _require_few_values(body: bytes, most: int) -> None:
             actual=values,
             setting=setting_name("max_json_values"),
         )
+
+    return containers
+
+
+def _is_shallow(document: Any, most: int) -> bool:
+    """Whether no more than `most` lists and objects lie within each other."""
+    level = [document]
+    for _ in range(most):
+        within = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [value for values in within for value in values if isinstance(value, dict | list)]
+    return not level
+
+
+def _too_deep(most: int) -> ApiError:
+    return ApiError(
+        "malformed_body",
+        f"the body is nested too deeply, the limit is {most} levels",
+        limit=most,
+        setting=setting_name("max_json_depth"),
+    )
 
 
 def validated(model: type[Model], document: Any, *, strict: bool = True) -> Model:
@@ -208,15 +234,33 @@ class _InMemory(MultiPartParser):
 
     spool_max_size = 2**62
 
+    def __init__(self, request: Request, settings: Settings) -> None:
+        self._parts = 0
+        self._most = settings.max_parts
+        super().__init__(
+            request.headers,
+            request.stream(),
+            max_files=self._most,
+            max_fields=1,
+            max_part_size=settings.max_body_bytes,
+        )
+
+    def on_part_begin(self) -> None:
+        """As starlette's, but counted."""
+        self._parts += 1
+        if self._parts > self._most:
+            raise ApiError(
+                "body_too_large",
+                f"{self._parts} parts or more in the body, the limit is {self._most}",
+                limit=self._most,
+                actual=self._parts,
+                setting=setting_name("max_parts"),
+            )
+        super().on_part_begin()
+
 
 async def _read_multipart(request: Request, settings: Settings) -> ParsedRequest:
-    parser = _InMemory(
-        request.headers,
-        request.stream(),
-        max_files=settings.max_inputs + 1,
-        max_fields=1,
-        max_part_size=settings.max_body_bytes,
-    )
+    parser = _InMemory(request, settings)
     try:
         form = await parser.parse()
     except ClientDisconnect:
@@ -227,7 +271,7 @@ async def _read_multipart(request: Request, settings: Settings) -> ParsedRequest
     documents = [content for name, content in parts if name == "request"]
     if len(documents) != 1:
         raise ApiError("invalid_value", "a multipart body has one part `request`, in JSON", param="request")
-    document = parse_json(documents[0], settings.max_json_values)
+    document = parse_json(documents[0], settings.max_json_values, settings.max_json_depth)
     return _parsed(document, settings, [content for name, content in parts if name != "request"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from fastapi import Request
 
@@ -13,8 +14,9 @@ from service.engine import Engine, Item, Outcome, Terms, clips_of
 from service.errors import ApiError, ClientDisconnected
 from service.fair_queue import LANE_WEIGHTS
 from service.jobs import Lane
+from service.security.fetcher import Fetcher, url_of
 from service.serving import Served
-from service.trace import Trace
+from service.trace import Timings, Trace
 from tessera.codes import Codes
 from tessera.limits import Truncate
 
@@ -40,8 +42,11 @@ async def tokenized(
     trace = Trace.of(request.scope)
     trace.model, trace.items = model.name, clips_of(items)
     terms = Terms(truncate, full, _lane(trace), trace.deadline)
+    tokenize = engine.tokenize
+    if any(url_of(item) is not None for item in items):
+        tokenize = partial(_fetched_and_tokenized, request.app.state.fetcher, engine)
     try:
-        outcomes = await unless_disconnected(request, engine.tokenize(model, items, terms, trace.timings))
+        outcomes = await unless_disconnected(request, tokenize(model, items, terms, trace.timings))
     except ClientDisconnected:
         engine.metrics.failed("cancelled", trace.items)
         raise
@@ -50,6 +55,18 @@ async def tokenized(
         raise
     engine.metrics.items(model.name, outcomes)
     return outcomes
+
+
+async def _fetched_and_tokenized(
+    fetcher: Fetcher,
+    engine: Engine,
+    model: Served,
+    items: Sequence[Item | ApiError],
+    terms: Terms,
+    timings: Timings,
+) -> list[Outcome]:
+    async with fetcher.fetched(items) as here:
+        return await engine.tokenize(model, here, terms, timings)
 
 
 def _lane(trace: Trace) -> Lane:

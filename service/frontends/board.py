@@ -10,6 +10,7 @@ from typing import get_args
 
 from service.costs import Costs
 from service.frontends.room import FileLock, SharedRoom
+from service.security.rates import RATES_BYTES, Rates
 from service.serving import Rooms, queue_micros
 from service.settings import Settings
 from tessera.windows import MODALITIES, Modality, Stage
@@ -36,11 +37,15 @@ class BoardShape:
     @property
     def bytes(self) -> int:
         """Each number takes eight."""
-        return 8 * (1 + 2 * self.devices + len(_WAYS) * self.models + self.rooms * self.front_ends)
+        numbers = 1 + 2 * self.devices + len(_WAYS) * self.models + self.rooms * self.front_ends
+        return 8 * numbers + RATES_BYTES
 
 
 class Board:
-    """Each number is written by one process; reading one needs no lock, as it is whole at any time."""
+    """Each number is written by one process; reading one needs no lock, as it is whole at any time.
+
+    The rates of keys are written by all, each under the lock.
+    """
 
     def __init__(self, descriptor: int, shape: BoardShape, settings: Settings, own: int | None) -> None:
         """`own` is the number of this front end; the owner has none."""
@@ -61,6 +66,7 @@ class Board:
         self.bodies = room(0, settings.max_held_bytes)
         self._data = room(1, settings.max_queue_bytes)
         self._micros = [room(2 + n, queue_micros(settings)) for n in range(shape.devices)]
+        self.key_rates = Rates(view[-RATES_BYTES:], settings, lock.held)
 
     @classmethod
     def made(cls, shape: BoardShape, settings: Settings) -> Board:

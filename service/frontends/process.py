@@ -19,6 +19,9 @@ from service.frontends.plan import Plan, PlannedModel
 from service.frontends.remote import OwnerLink, RemoteDevice
 from service.logs import say_last
 from service.metrics import Metrics
+from service.security.fetcher import Fetcher
+from service.security.key_ring import KeyRing
+from service.security.protection import Protection
 from service.server import DrainingServer, begin_process
 from service.serving import Served, admission_of
 from service.settings import Settings
@@ -63,8 +66,16 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
         await engine.close()
         await link.close()
 
+    fetcher = Fetcher(settings, shared.bodies, metrics, at_once=_share(settings.max_open_urls, own, settings))
+    protection = Protection(KeyRing.of(settings), shared.key_rates, fetcher)
     app = assembled(
-        settings, metrics, shared.bodies, run_engine, lambda: link.exposition(), tracing_here(own)
+        settings,
+        metrics,
+        shared.bodies,
+        protection,
+        run_engine,
+        lambda: link.exposition(),
+        tracing_here(own),
     )
     server = DrainingServer(
         app,

@@ -27,6 +27,7 @@ from service.frontends.front_end import FrontEnd
 from service.frontends.jobs import FrontEndJobs
 from service.frontends.plan import Plan
 from service.metrics import Metrics
+from service.security.key_ring import KeyRing
 from service.server import admin, begin_process, greeting, listen
 from service.serving import serve_here
 from service.settings import Settings
@@ -57,9 +58,10 @@ def serve_with_front_ends(
     begin_process(settings)
     require_tracing()
     listeners = _listeners(settings)
+    keys = KeyRing.of(settings)
     bundles = load(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Supervisor(settings, bundles, listeners).run())
+        runner.run(_Supervisor(settings, bundles, listeners, keys).run())
 
 
 def _listeners(settings: Settings) -> list[socket.socket]:
@@ -74,11 +76,16 @@ class _Supervisor:
     """Belongs to one event loop."""
 
     def __init__(
-        self, settings: Settings, bundles: Sequence[LoadedBundle], listeners: Sequence[socket.socket]
+        self,
+        settings: Settings,
+        bundles: Sequence[LoadedBundle],
+        listeners: Sequence[socket.socket],
+        keys: KeyRing | None,
     ) -> None:
         plan = Plan.of(settings, bundles)
         self._plan = plan.model_dump_json().encode()
         self._settings = settings
+        self._keys = keys
         self._listeners = listeners
         self._board = Board.made(plan.shape(settings), settings)
         self._stopping = asyncio.Event()
@@ -170,7 +177,9 @@ class _Supervisor:
         if number not in self._greeted:
             self._greeted.add(number)
             if len(self._greeted) == self._settings.frontends:
-                greeting([model.name for model in self._models], self._listeners[0])
+                greeting(
+                    [model.name for model in self._models], self._listeners[0], self._settings, self._keys
+                )
 
     def _bury(self, number: int) -> None:
         """Give back what a dead front end held; what it counted stays counted."""

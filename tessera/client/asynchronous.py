@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tessera.client.answers import Limit, Model, Tokens
 from tessera.client.calls import DType, Options, TokenizeOptions
-from tessera.client.connection import checked_address, connections
+from tessera.client.connection import checked_address, connections, sent_headers
 from tessera.client.errors import TesseraApiError
 from tessera.client.files import Named, batches, progress_bar, tokenize_batch
 from tessera.client.flows import Flow, Flows, Run, Send, Step, Wait
@@ -34,10 +34,13 @@ class AsyncClient:
         timeout: float = 120.0,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
     ) -> None:
         address = checked_address(url)
         self._flows = Flows(address, timeout, retries or Retries())
-        self._http = httpx.AsyncClient(base_url=address, headers=dict(headers or {}), limits=connections())
+        self._http = httpx.AsyncClient(
+            base_url=address, headers=sent_headers(headers, api_key), limits=connections()
+        )
 
     async def tokenize(
         self, inputs: Source | Iterable[Source], **options: Unpack[TokenizeOptions]

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tessera.client.answers import Limit, Model, Tokens
 from tessera.client.calls import DType, Options, TokenizeOptions
-from tessera.client.connection import checked_address, connections
+from tessera.client.connection import checked_address, connections, sent_headers
 from tessera.client.errors import TesseraApiError
 from tessera.client.files import Named, batches, progress_bar, tokenize_batch
 from tessera.client.flows import Flow, Flows, Run, Send, Step, Wait
@@ -29,7 +29,8 @@ class Client:
     """A Tessera server at `url`; may be used by many threads at once.
 
     `timeout` is the time of a call in seconds, tries and waits together, where the call does not state its own; the
-    server is told what is left of it, and drops what nobody waits for. `headers` go along with every request.
+    server is told what is left of it, and drops what nobody waits for. `headers` go along with every request, and so
+    does `api_key`: where it is not given, that of the environment, `TESSERA_API_KEY`.
     """
 
     def __init__(
@@ -39,10 +40,13 @@ class Client:
         timeout: float = 120.0,
         retries: Retries | None = None,
         headers: Mapping[str, str] | None = None,
+        api_key: str | None = None,
     ) -> None:
         address = checked_address(url)
         self._flows = Flows(address, timeout, retries or Retries())
-        self._http = httpx.Client(base_url=address, headers=dict(headers or {}), limits=connections())
+        self._http = httpx.Client(
+            base_url=address, headers=sent_headers(headers, api_key), limits=connections()
+        )
 
     def tokenize(self, inputs: Source | Iterable[Source], **options: Unpack[TokenizeOptions]) -> list[Tokens]:
         """The codes of each input, in order, by one request. Keywords are those of `TokenizeOptions`.
