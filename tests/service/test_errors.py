@@ -20,6 +20,7 @@ from tests.media_files import shades, sine, sound_file, video_file
 from tests.service.faults import Faulty
 from tests.service.inputs import b64
 from tests.service.running import RunningApp, running_app
+from tests.service.security.secrets import ALL, KEYS, LINES, bearer, line
 
 TEXT = {"inputs": [{"type": "text", "text": "a dog barks"}]}
 LIMITS: dict[str, Any] = {
@@ -92,6 +93,12 @@ async def hang(running: RunningApp, faulty: Faulty) -> httpx.Response:
         faulty.gate.set()
 
 
+async def hurry(running: RunningApp, faulty: Faulty) -> httpx.Response:
+    for _ in range(3):
+        answer = await running.client.post("/tokenize", json=TEXT, headers=bearer(ALL))
+    return answer
+
+
 def media(seconds: float) -> Callable[[], bytes]:
     return lambda: sound_file("wav", sine(seconds), 16_000)
 
@@ -129,7 +136,23 @@ WAYS: dict[ErrorCode, tuple[int, Act]] = {
         403,
         post("/tokenize", {"inputs": [{"type": "audio", "url": "http://localhost/"}]}),
     ),
+    "unauthorized": (401, post("/tokenize", TEXT, **bearer("tsr_another"))),
+    "forbidden": (403, post("/tokenize", TEXT, **bearer(KEYS["admin"]))),
+    "rate_limited": (429, hurry),
+    "url_not_allowed": (403, post("/tokenize", {"inputs": [{"type": "audio", "url": "https://localhost/"}]})),
+    "url_not_fetched": (
+        422,
+        post("/tokenize", {"inputs": [{"type": "audio", "url": "https://localhost:1/"}]}),
+    ),
 }
+GUARDED: dict[ErrorCode, dict[str, str]] = {
+    "unauthorized": {"api_keys": LINES},
+    "forbidden": {"api_keys": LINES},
+    "rate_limited": {"api_keys": line("slow", ALL, requests_per_minute=1)},
+    "url_not_allowed": {"url_hosts": "media.example.org"},
+    "url_not_fetched": {"url_hosts": "private:localhost:1"},
+}
+"""What the server has to be told before it can say so."""
 
 
 @pytest.mark.parametrize("code", CATALOGUE)
@@ -138,7 +161,7 @@ def test_every_code_is_reached_in_the_one_envelope(bundle_dir: Path, code: Error
 
     async def scenario() -> httpx.Response:
         faulty = limited(bundle_dir)
-        async with running_app(faulty, **LIMITS) as running:
+        async with running_app(faulty, **LIMITS, **GUARDED.get(code, {})) as running:
             while not running.engine.ready:
                 await asyncio.sleep(0.002)
             return await act(running, faulty)

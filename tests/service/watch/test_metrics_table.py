@@ -38,6 +38,8 @@ async def exposed(tokenizer: Tokenizer) -> Known:
         metrics = running.engine.metrics
         metrics.watch_tracing(SimpleNamespace(requests=0, exported=0, failed=0))
         metrics.stages(Timings())
+        metrics.asked("search", "admitted")
+        metrics.fetched("fetched")
         for text in ("a dog barks", "a dog"):
             await running.client.post("/tokenize", content=text, headers={"content-type": "text/plain"})
         families = list(text_string_to_metric_families((await running.client.get("/metrics")).text))

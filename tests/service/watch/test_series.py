@@ -47,6 +47,7 @@ def bounds(models: int, levels: int) -> dict[str, int]:
         "tessera_batch_items": 9 + 1 + 2,
         "tessera_batch_fill_ratio": 7 + 1 + 2,
         "tessera_model_info": models,
+        "tessera_url_inputs": len(CATALOGUE) + 1,
         "tessera_cache_hits": 2,
         "tessera_cache_errors": len(get_args(ErrorKind)),
         "tessera_codebook_counted_segments": use,
