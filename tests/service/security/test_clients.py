@@ -58,7 +58,7 @@ def test_a_quota_has_an_error_of_its_own(guarded: RunningServer) -> None:
     assert (refused.value.status, refused.value.code) == (429, "rate_limited")
 
 
-@pytest.mark.parametrize("key", [ALL, "tsr_another"])
+@pytest.mark.parametrize("key", [ALL, "tsr_another"], ids=["known", "another"])
 def test_the_command_line(guarded: RunningServer, key: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tessera", "tokenize", "--text", "a dog barks", "--server", guarded.url],
