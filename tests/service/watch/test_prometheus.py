@@ -100,13 +100,14 @@ def test_the_real_prometheus_reads_them_whoever_serves_them(bundle_dir: Path, tm
         until(lambda: asked(found, "up") == everywhere)
         until(lambda: asked(found, "tessera_ready") == everywhere)
         counted = 'sum by (job) (tessera_requests_total{route="/tokenize",code="200"})'
-        assert asked(found, counted) == dict.fromkeys(targets, SENT)
-        assert asked(found, "sum by (job) (tessera_items_total)") == dict.fromkeys(targets, SENT)
         segments = 'sum by (job) (tessera_codebook_counted_segments{modality="text"})'
-        assert asked(found, segments) == pytest.approx(dict.fromkeys(targets, 3 * SENT), rel=1e-3)
-        ratio = asked(found, 'max by (job) (tessera_codebook_code_used_ratio{modality="text"})')
-        assert set(ratio) == set(targets)
-        assert all(0 < value <= 1 for value in ratio.values()), "no ratio is added up over processes"
+        # A scrape that takes too long on a busy machine leaves no series until the next.
+        until(lambda: asked(found, counted) == dict.fromkeys(targets, SENT))
+        until(lambda: asked(found, "sum by (job) (tessera_items_total)") == dict.fromkeys(targets, SENT))
+        until(lambda: asked(found, segments) == pytest.approx(dict.fromkeys(targets, 3 * SENT), rel=1e-3))
+        # No ratio is added up over processes.
+        ratio = 'max by (job) (tessera_codebook_code_used_ratio{modality="text"} <= 1) > 0'
+        until(lambda: asked(found, ratio).keys() == targets.keys())
     for text in exposed.values():
         check = subprocess.run(
             [str(program("promtool")), "check", "metrics"], input=text, capture_output=True, text=True
