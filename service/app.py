@@ -98,7 +98,7 @@ def create_app(
     async def exposition() -> bytes:
         return metrics.exposition()
 
-    protection = Protection.own(settings, held, metrics)
+    protection = Protection.own(settings, metrics)
     return assembled(settings, metrics, held, protection, run_engine, exposition, tracing)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from service.admission import Lease
@@ -17,41 +16,21 @@ from service.costs import Cost
 from service.decoding.reading import Decoding, Reader
 from service.errors import ApiError
 from service.inputs import is_light, media_modality, open_clip, source_field
-from service.jobs import Answer, Block, Lane
+from service.jobs import Answer, Block
 from service.metrics import Metrics
+from service.read_ahead import ReadAhead
 from service.ready import FeatureArray, ReadyClips
-from service.schemas import AudioInput, FeaturesInput, Input, TextInput, VideoInput
+from service.request import EngineRequest, Item, Outcome, Terms, clips_of
+from service.schemas import AudioInput, FeaturesInput, TextInput, VideoInput
 from service.serving import Served
 from service.settings import Settings
 from service.trace import Timings
 from tessera.clips import ReadyClip
 from tessera.codes import Codes
 from tessera.errors import InputError
-from tessera.limits import Truncate
-from tessera.windows import Modality, Window, WindowCodes
+from tessera.windows import Modality, WindowCodes
 
 _log = logging.getLogger(__name__)
-
-Item = Input | FeatureArray
-Outcome = Codes | ApiError
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How a request wants its inputs tokenised; `deadline` is on the clock of `time.perf_counter`.
-
-    Without `full`, codes alone are answered; with it, an `Encoding`.
-    """
-
-    truncate: Truncate = "none"
-    full: bool = True
-    lane: Lane = "interactive"
-    deadline: float | None = None
-
-    @property
-    def seconds_left(self) -> float:
-        """Until the deadline."""
-        return math.inf if self.deadline is None else self.deadline - time.perf_counter()
 
 
 class Engine:
@@ -138,7 +117,7 @@ class Engine:
         Raises:
             ApiError: the request is not admitted, or has too many segments.
         """
-        request, places = _Request(model, terms, timings), dict(enumerate(items))
+        request, places = EngineRequest(model, terms, timings), dict(enumerate(items))
         if self._cache is None:
             outcomes = await self._computed(request, places)
         else:
@@ -147,7 +126,7 @@ class Engine:
         return [_placed(outcome, index) for index in places for outcome in outcomes[index]]
 
     async def _computed(
-        self, request: _Request, items: Mapping[int, Item | ApiError]
+        self, request: EngineRequest, items: Mapping[int, Item | ApiError]
     ) -> dict[int, list[Outcome]]:
         """What becomes of `items`, by their place in the request; errors do not say it yet."""
         model = request.model
@@ -178,7 +157,7 @@ class Engine:
         return outcomes
 
     async def _opened(
-        self, request: _Request, index: int, item: Item | ApiError
+        self, request: EngineRequest, index: int, item: Item | ApiError
     ) -> ReadyClips | AudioInput | VideoInput | ApiError:
         """`item`, opened if that needs no decoding; or what is wrong with it."""
         if isinstance(item, ApiError | AudioInput | VideoInput):
@@ -197,7 +176,7 @@ class Engine:
             request.timings.took("decode", started, index)
 
     async def _tokenize_media(
-        self, request: _Request, index: int, item: AudioInput | VideoInput, lease: Lease
+        self, request: EngineRequest, index: int, item: AudioInput | VideoInput, lease: Lease
     ) -> dict[int, list[Outcome]]:
         arrived = time.perf_counter()
         request = replace(request, place=index)
@@ -212,7 +191,7 @@ class Engine:
         except Exception as error:
             return {index: [_internal(index, error)]}
 
-    async def _encode(self, request: _Request, item: AudioInput | VideoInput, lease: Lease) -> Codes:
+    async def _encode(self, request: EngineRequest, item: AudioInput | VideoInput, lease: Lease) -> Codes:
         opener, timings = request.model.opener, request.timings
         reader = self._decoding.reader(opener, item, request.terms.truncate)
         try:
@@ -224,12 +203,12 @@ class Engine:
         return opener.assemble(reader.clip, codes)
 
     async def _stream(
-        self, request: _Request, reader: Reader, modality: Modality, lease: Lease
+        self, request: EngineRequest, reader: Reader, modality: Modality, lease: Lease
     ) -> list[WindowCodes]:
         """Run a clip part by part, decoding the next while one runs, as far as there is room for both."""
         codes: list[WindowCodes] = []
         running: asyncio.Future[Answer] | None = None
-        ahead = _Ahead(lease, request.model.window_cost(modality), self.settings.max_stream_windows)
+        ahead = ReadAhead(lease, request.model.window_cost(modality), self.settings.max_stream_windows)
         try:
             while not reader.ended:
                 part = await request.read(reader, ahead.count)
@@ -249,77 +228,9 @@ class Engine:
                 running.cancel()
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """What its inputs share; `place` is that of the one input that this is of, if it is of one."""
-
-    model: Served
-    terms: Terms
-    timings: Timings
-    place: int | None = None
-
-    def submit(self, blocks: Sequence[Block]) -> asyncio.Future[Answer]:
-        """Send `blocks` to the device."""
-        terms = self.terms
-        return self.model.device.submit(
-            self.model.name, blocks, lane=terms.lane, full=terms.full, deadline=terms.deadline
-        )
-
-    async def received(self, running: asyncio.Future[Answer]) -> Answer:
-        """The answer, once it is there."""
-        answer = await running
-        timings = self.timings
-        timings.queue += answer.queue_sec
-        timings.infer += answer.infer_sec
-        if timings.notes is not None:
-            waiting_since = answer.submitted
-            for started, ended in answer.runs:
-                timings.note("queue", waiting_since, started, self.place)
-                timings.note("infer", started, ended, self.place)
-                waiting_since = ended
-        return answer
-
-    async def read(self, reader: Reader, count: int) -> list[Window]:
-        """The next windows of a clip. Whoever reads waits first, for a decoder, which then decodes."""
-        started, decoded = time.perf_counter(), reader.decode_sec
-        try:
-            return await reader.take(count)
-        finally:
-            ended = time.perf_counter()
-            begun = max(started, ended - (reader.decode_sec - decoded))
-            self.timings.note("queue", started, begun, self.place)
-            self.timings.note("decode", begun, ended, self.place)
-
-
-class _Ahead:
-    """How many windows of one clip are read at a time: one at first, then twice as many while there is room.
-
-    Room is needed for the part that runs and for the part that is read meanwhile; a short clip takes little.
-    """
-
-    def __init__(self, lease: Lease, window: Cost, most: int) -> None:
-        self.count = 1
-        self._lease = lease
-        self._window = window
-        self._most = most
-        self._held = 1
-
-    def grow(self) -> bool:
-        """Make room for the next part beside the one that runs; false when there is none."""
-        for count in (min(2 * self.count, self._most), self.count):
-            more = max(0, self.count + count - self._held)
-            if self._lease.extend(self._window.times(more)):
-                self._held += more
-                self.count = count
-                return True
-        return False
-
-    def release(self) -> None:
-        """Give back all but the room that the clip was admitted with."""
-        self._lease.shrink(self._window.times(self._held - 1))
-
-
-async def _tokenize_ready(request: _Request, ready: Mapping[int, ReadyClips]) -> dict[int, list[Outcome]]:
+async def _tokenize_ready(
+    request: EngineRequest, ready: Mapping[int, ReadyClips]
+) -> dict[int, list[Outcome]]:
     """All clips that need no decoding in one job."""
     running = request.submit([block for clips in ready.values() for block in clips.blocks])
     try:
@@ -336,7 +247,7 @@ async def _tokenize_ready(request: _Request, ready: Mapping[int, ReadyClips]) ->
     return outcomes
 
 
-def _open_ready(request: _Request, item: TextInput | FeaturesInput | FeatureArray) -> ReadyClips:
+def _open_ready(request: EngineRequest, item: TextInput | FeaturesInput | FeatureArray) -> ReadyClips:
     opener = request.model.opener
     if isinstance(item, FeatureArray):
         return ReadyClips.of_array(opener, item)
@@ -355,11 +266,6 @@ def _windows(answer: Answer) -> list[WindowCodes]:
         for failure in block.failures.values():
             raise failure
     return [WindowCodes.of(block.outputs, 0) for block in answer.blocks]
-
-
-def clips_of(items: Sequence[Item | ApiError]) -> int:
-    """How many clips `items` are: of an array of features, several."""
-    return sum(len(item.values) if isinstance(item, FeatureArray) else 1 for item in items)
 
 
 def _placed(outcome: Outcome, index: int) -> Outcome:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from service.engine import Engine, Item
+from service.api.json_document import parse_json
+from service.engine import Engine
 from service.errors import ApiError, ClientDisconnected
 from service.inputs import array_of, parse_input
 from service.ready import FeatureArray
+from service.request import Item
 from service.schemas import FeaturesQuery, RawQuery, TokenizeOptions
 from service.settings import Settings, setting_name
 from service.trace import Trace
@@ -94,70 +94,6 @@ async def read_json(request: Request, settings: Settings) -> dict[str, Any]:
     if len(body) < _INLINE_BYTES:
         return parse_json(body, settings.max_json_values, settings.max_json_depth)
     return await asyncio.to_thread(parse_json, body, settings.max_json_values, settings.max_json_depth)
-
-
-def parse_json(body: bytes, max_values: int, max_depth: int) -> dict[str, Any]:
-    """A JSON object in UTF-8: no key twice, no NaN, no number or nesting without end, not too many values.
-
-    Raises:
-        ApiError: `malformed_body` or `body_too_large`.
-    """
-    containers = _require_few_values(body, max_values)
-    try:
-        document = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except UnicodeDecodeError:
-        raise ApiError("malformed_body", "the body is not UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ApiError(
-            "malformed_body", f"the body is not JSON: line {error.lineno}, column {error.colno}"
-        ) from None
-    except RecursionError:
-        raise _too_deep(max_depth) from None
-    except ValueError:  # an integer of thousands of digits
-        raise ApiError("malformed_body", "the body holds a number that is too long") from None
-    if not isinstance(document, dict):
-        raise ApiError("malformed_body", "the body must be a JSON object")
-    if containers > max_depth and not _is_shallow(document, max_depth):
-        raise _too_deep(max_depth)
-    return document
-
-
-def _require_few_values(body: bytes, most: int) -> int:
-    """Bound what parsing costs, which holds up every request; marks in strings count, as telling costs more.
-
-    How many lists and objects there are at most.
-    """
-    characters = np.frombuffer(body, np.uint8)
-    containers = int(sum(np.count_nonzero(characters == mark) for mark in b"[{"))
-    values = containers + int(np.count_nonzero(characters == ord(",")))
-    if values > most:
-        raise ApiError(
-            "body_too_large",
-            f"about {values} values in the body, the limit is {most}",
-            limit=most,
-            actual=values,
-            setting=setting_name("max_json_values"),
-        )
-
-    return containers
-
-
-def _is_shallow(document: Any, most: int) -> bool:
-    """Whether no more than `most` lists and objects lie within each other."""
-    level = [document]
-    for _ in range(most):
-        within = [each.values() if isinstance(each, dict) else each for each in level]
-        level = [value for values in within for value in values if isinstance(value, dict | list)]
-    return not level
-
-
-def _too_deep(most: int) -> ApiError:
-    return ApiError(
-        "malformed_body",
-        f"the body is nested too deeply, the limit is {most} levels",
-        limit=most,
-        setting=setting_name("max_json_depth"),
-    )
 
 
 def validated(model: type[Model], document: Any, *, strict: bool = True) -> Model:
@@ -331,17 +267,6 @@ def _query(params: QueryParams) -> dict[str, Any]:
     if "return" in query:
         query["return"] = ",".join(params.getlist("return")).split(",")
     return query
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ApiError("malformed_body", "an object of the body has the same key twice")
-    return document
-
-
-def _refuse_constant(name: str) -> float:
-    raise ApiError("malformed_body", f"{name} is not JSON")
 
 
 def _utf8(content: bytes) -> str:

@@ -16,8 +16,8 @@ from service.api.bodies import ParsedRequest, content_type, read_json, read_toke
 from service.api.tokenized import tokenized, written
 from service.contract import DETOKENIZE, TOKENIZE
 from service.encoding import Wire, error_document, item_document, usage_document
-from service.engine import Outcome
 from service.errors import ApiError, combined
+from service.request import Outcome
 from service.schemas import DetokenizeOptions, ReturnField
 from service.serving import Served
 from service.settings import setting_name

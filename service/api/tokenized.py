@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from fastapi import Request
 
 from service.api.disconnects import unless_disconnected
-from service.engine import Engine, Item, Outcome, Terms, clips_of
+from service.engine import Engine
 from service.errors import ApiError, ClientDisconnected
 from service.fair_queue import LANE_WEIGHTS
 from service.jobs import Lane
-from service.security.fetcher import Fetcher, url_of
+from service.request import Item, Outcome, Terms, clips_of
+from service.security.fetcher import Fetcher, has_url
 from service.serving import Served
-from service.trace import Timings, Trace
+from service.trace import Trace
 from tessera.codes import Codes
 from tessera.limits import Truncate
 
@@ -42,11 +42,8 @@ async def tokenized(
     trace = Trace.of(request.scope)
     trace.model, trace.items = model.name, clips_of(items)
     terms = Terms(truncate, full, _lane(trace), trace.deadline)
-    tokenize = engine.tokenize
-    if any(url_of(item) is not None for item in items):
-        tokenize = partial(_fetched_and_tokenized, request.app.state.fetcher, engine)
     try:
-        outcomes = await unless_disconnected(request, tokenize(model, items, terms, trace.timings))
+        outcomes = await unless_disconnected(request, _outcomes(request, engine, model, items, terms))
     except ClientDisconnected:
         engine.metrics.failed("cancelled", trace.items)
         raise
@@ -57,16 +54,14 @@ async def tokenized(
     return outcomes
 
 
-async def _fetched_and_tokenized(
-    fetcher: Fetcher,
-    engine: Engine,
-    model: Served,
-    items: Sequence[Item | ApiError],
-    terms: Terms,
-    timings: Timings,
+async def _outcomes(
+    request: Request, engine: Engine, model: Served, items: Sequence[Item | ApiError], terms: Terms
 ) -> list[Outcome]:
-    async with fetcher.fetched(items) as here:
-        return await engine.tokenize(model, here, terms, timings)
+    trace = Trace.of(request.scope)
+    if any(map(has_url, items)):
+        fetcher: Fetcher = request.app.state.fetcher
+        items = await fetcher.fetched(items, trace.hold)
+    return await engine.tokenize(model, items, terms, trace.timings)
 
 
 def _lane(trace: Trace) -> Lane:
@@ -92,9 +87,7 @@ async def written(
     for outcome in outcomes:
         segments += len(outcome.codes) if isinstance(outcome, Codes) else 0
     body = write() if segments <= _INLINE_SEGMENTS else await asyncio.to_thread(write)
-    ended = time.perf_counter()
+    trace.timings.took("encode", started)
     trace.segments = segments
-    trace.timings.encode = ended - started
-    trace.timings.note("encode", started, ended)
     engine.metrics.stages(trace.timings)
     return body

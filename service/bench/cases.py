@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from service.bench.load import Request
 from service.bench.media import mp4, wav
-from service.engine import Item
 from service.ready import FeatureArray
+from service.request import Item
 from service.schemas import INPUT, Input
 from tessera.codes import Encoding
 from tessera.tokenizer import Tokenizer

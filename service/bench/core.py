@@ -12,8 +12,9 @@ import uvloop
 from service.app import create_app
 from service.bench.cases import Case
 from service.bundles import LoadedBundle
-from service.engine import Engine, Terms
+from service.engine import Engine
 from service.errors import ApiError
+from service.request import Terms
 from service.settings import Settings
 from service.trace import Timings
 from tessera.errors import TesseraError

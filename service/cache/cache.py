@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Iterable, Mapping
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING
 
 from service.cache.counts import CacheCounts
 from service.cache.entries import fits, read_entry
@@ -16,14 +15,12 @@ from service.cache.memory import Memory
 from service.cache.shared import LEASE_SEC, Claim, SharedCodes
 from service.cache.visit import Compute, Visit
 from service.errors import ApiError
+from service.request import Item, Outcome, Terms
 from service.schemas import AudioInput, TextInput, VideoInput
+from service.serving import Served
+from service.trace import Timings
 from tessera.codes import Codes
 from tessera.windows import Modality
-
-if TYPE_CHECKING:
-    from service.engine import Item, Outcome, Terms
-    from service.serving import Served
-    from service.trace import Timings
 
 _FIRST_PAUSE_SEC = 0.004
 _LONGEST_PAUSE_SEC = LEASE_SEC / 10
@@ -80,7 +77,7 @@ class CodesCache:
         timings: Timings,
         threads: Executor,
     ) -> dict[int, Key]:
-        """Those of the inputs that are worth it; hashing features costs as much as their graph."""
+        """Those of the inputs that are worth it: whoever has features had the input, whose codes are worth keeping."""
         cacheable = {
             i: item for i, item in items.items() if isinstance(item, TextInput | AudioInput | VideoInput)
         }

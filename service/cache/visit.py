@@ -13,18 +13,18 @@ from service.cache.keys import Key
 from service.cache.shared import Claim, SharedCodes
 from service.errors import ApiError
 from service.inputs import media_modality
+from service.request import Item, Outcome, Terms
 from service.schemas import AudioInput, VideoInput
+from service.serving import Served
+from service.trace import Timings
 from tessera.codes import Codes
 from tessera.errors import InputErrorCode
 from tessera.windows import Modality
 
 if TYPE_CHECKING:
     from service.cache.cache import CodesCache
-    from service.engine import Item, Outcome, Terms
-    from service.serving import Served
-    from service.trace import Timings
 
-Compute = Callable[["Mapping[int, Item | ApiError]"], "Awaitable[dict[int, list[Outcome]]]"]
+Compute = Callable[[Mapping[int, Item | ApiError]], Awaitable[dict[int, list[Outcome]]]]
 """What becomes of some inputs of a request, by their place in it."""
 
 _FAULTS_OF_INPUTS = frozenset(get_args(InputErrorCode))

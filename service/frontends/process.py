@@ -66,7 +66,7 @@ def run_front_end(plan: Plan, own: int, listener: socket.socket, link_end: socke
         await engine.close()
         await link.close()
 
-    fetcher = Fetcher(settings, shared.bodies, metrics, at_once=_share(settings.max_open_urls, own, settings))
+    fetcher = Fetcher(settings, metrics, at_once=_share(settings.max_open_urls, own, settings))
     protection = Protection(KeyRing.of(settings), shared.key_rates, fetcher)
     app = assembled(
         settings,

@@ -1,4 +1,4 @@
-"""URL inputs: fetched before they are opened, from hosts of the list alone, into the room that bodies have."""
+"""URL inputs: fetched before they are opened, from hosts of the list alone."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
-from service.admission import Room
 from service.errors import ApiError
 from service.metrics import Metrics
 from service.ready import FeatureArray
+from service.request import Item
 from service.schemas import Input, TextInput
 from service.security.addresses import may_be_reached
 from service.security.download import TooLarge, download
@@ -27,7 +26,8 @@ _MOST_ADDRESSES = 4
 Resolve = Callable[..., list[Any]]
 """As `socket.getaddrinfo`."""
 
-Item = Input | FeatureArray | ApiError
+Hold = Callable[[int], None]
+"""Takes room for so many bytes, or raises."""
 
 
 class Fetcher:
@@ -36,16 +36,14 @@ class Fetcher:
     def __init__(
         self,
         settings: Settings,
-        held: Room,
         metrics: Metrics,
         *,
         at_once: int | None = None,
         resolve: Resolve = socket.getaddrinfo,
     ) -> None:
-        """`held` is the room for bodies; `at_once` is that of the settings, or a share."""
+        """`at_once` is that of the settings, or a share."""
         self._settings = settings
         self._hosts = read_hosts(settings.url_hosts)
-        self._held = held
         self._metrics = metrics
         self._resolve = resolve
         self._turns = asyncio.Semaphore(at_once or settings.max_open_urls)
@@ -53,26 +51,21 @@ class Fetcher:
         self._threads = ThreadPoolExecutor(at_once or settings.max_open_urls, thread_name_prefix="resolve")
         self._trust = ssl.create_default_context() if self._hosts else None
 
-    @asynccontextmanager
-    async def fetched(self, items: Sequence[Item]) -> AsyncIterator[Sequence[Item]]:
-        """`items`, with their content where they had a URL, or with the error of it; held as long as this lasts.
+    async def fetched(self, items: Sequence[Item | ApiError], hold: Hold) -> list[Item | ApiError]:
+        """`items`, with their content where they had a URL, or with the error of it; `hold` is told what comes.
 
         Raises:
             ApiError: `too_many_inputs`: more URLs than one request may have.
         """
-        places = [place for place, item in enumerate(items) if url_of(item) is not None]
+        asking = [(place, item) for place, item in enumerate(items) if has_url(item)]
         if self._trust is not None:
-            self._require_few(len(places))
-        lease = _Lease(self._held)
-        try:
-            filled = list(items)
-            async with asyncio.TaskGroup() as group:
-                tasks = [(place, group.create_task(self._filled(items[place], lease))) for place in places]
-            for place, task in tasks:
-                filled[place] = task.result()
-            yield filled
-        finally:
-            lease.end()
+            self._require_few(len(asking))
+        filled = list(items)
+        async with asyncio.TaskGroup() as group:
+            tasks = [(place, group.create_task(self._filled(item, hold))) for place, item in asking]
+        for place, task in tasks:
+            filled[place] = task.result()
+        return filled
 
     def close(self) -> None:
         """End."""
@@ -90,21 +83,21 @@ class Fetcher:
                 setting=setting_name("max_request_urls"),
             )
 
-    async def _filled(self, item: Any, lease: _Lease) -> Item:
+    async def _filled(self, item: Input, hold: Hold) -> Input | ApiError:
         try:
-            content = await self._fetch(item.url, lease)
+            content = await self._fetch(item.url or "", hold)
         except ApiError as error:
             self._metrics.fetched(error.code)
             return error
         self._metrics.fetched("fetched")
         if not isinstance(item, TextInput):
-            return item.model_copy(update={"data": content})  # type: ignore[no-any-return]
+            return item.model_copy(update={"data": content})
         try:
             return item.model_copy(update={"text": content.decode()})
         except UnicodeDecodeError:
             return ApiError("invalid_value", "the text is not UTF-8", param="url")
 
-    async def _fetch(self, url: str, lease: _Lease) -> bytes:
+    async def _fetch(self, url: str, hold: Hold) -> bytes:
         settings = self._settings
         if self._trust is None:
             raise ApiError(
@@ -115,7 +108,7 @@ class Fetcher:
             async with self._turns, asyncio.timeout(settings.max_url_seconds):
                 addresses = await self._addresses(target)
                 return await download(
-                    target, addresses, self._trust, most_bytes=settings.max_media_bytes, hold=lease.take
+                    target, addresses, self._trust, most_bytes=settings.max_media_bytes, hold=hold
                 )
         except ApiError:
             raise
@@ -150,33 +143,6 @@ class Fetcher:
         return addresses[:_MOST_ADDRESSES]
 
 
-class _Lease:
-    """What one request holds of the room for bodies."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._taken = 0
-
-    def take(self, size: int) -> None:
-        """
-        Raises:
-            ApiError: `overloaded`.
-        """
-        if not self._room.take(size):
-            raise ApiError(
-                "overloaded",
-                "too many bytes of requests are being answered; try again",
-                limit=self._room.capacity,
-                actual=self._room.used + size,
-                setting=setting_name("max_held_bytes"),
-            )
-        self._taken += size
-
-    def end(self) -> None:
-        """Give back all."""
-        self._room.give_back(self._taken)
-
-
-def url_of(item: Item) -> str | None:
-    """Where its content is, if it is not here."""
-    return None if isinstance(item, ApiError | FeatureArray) else item.url
+def has_url(item: Item | ApiError) -> TypeGuard[Input]:
+    """Whether its content is elsewhere."""
+    return not isinstance(item, ApiError | FeatureArray) and item.url is not None

@@ -6,7 +6,6 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Self
 
-from service.admission import Room
 from service.metrics import Metrics
 from service.security.fetcher import Fetcher
 from service.security.key_ring import KeyRing
@@ -23,13 +22,13 @@ class Protection:
     fetcher: Fetcher
 
     @classmethod
-    def own(cls, settings: Settings, held: Room, metrics: Metrics) -> Self:
+    def own(cls, settings: Settings, metrics: Metrics) -> Self:
         """That of a server of one process.
 
         Raises:
             StartError: the keys cannot be taken.
         """
-        return cls(KeyRing.of(settings), Rates.own(settings), Fetcher(settings, held, metrics))
+        return cls(KeyRing.of(settings), Rates.own(settings), Fetcher(settings, metrics))
 
 
 def warnings_of(settings: Settings, keys: KeyRing | None) -> list[str]:

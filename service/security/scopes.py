@@ -1,8 +1,6 @@
-"""Which scope a key needs for which route: the one table. A route that is not in it is refused."""
+"""Which scope a key needs for which route of the contract: the one table. A route that is not in it is refused."""
 
 from __future__ import annotations
-
-import re
 
 from starlette.routing import compile_path
 
@@ -70,16 +68,11 @@ def scopes_of(method: str, path: str) -> frozenset[KeyScope]:
     return needed
 
 
-def is_template(path: str) -> bool:
-    """Whether it stands for many paths."""
-    return re.search(r"\{", path) is not None
-
-
 _KNOWN: dict[tuple[str, str], frozenset[KeyScope]] = {}
 _KNOWN |= {
     (method, path): scopes_of(method, path)
     for path, methods in SCOPES.items()
-    if not is_template(path)
+    if "{" not in path
     for method in methods
 }
 """Of paths that stand for themselves, which are most of what is asked."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Answer = Callable[[str], Awaitable[bytes | None]]
 """From the path of a request to the bytes of the response; None hangs up."""
 
@@ -20,7 +22,6 @@ def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
 @contextmanager
 def small_server(answer: Answer) -> Iterator[str]:
     """The URL of a server in a thread of this process."""
-    loop = asyncio.new_event_loop()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -37,12 +38,21 @@ def small_server(answer: Answer) -> Iterator[str]:
         finally:
             writer.close()
 
-    server = loop.run_until_complete(asyncio.start_server(talk, "127.0.0.1", 0))
-    port = server.sockets[0].getsockname()[1]
+    with talking(talk) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def talking(talk: Talk, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """The port of a server in a thread of this process, which talks with whoever connects."""
+    loop = asyncio.new_event_loop()
+    # A client that does not trust the certificate hangs up: that is no fault of this side.
+    loop.set_exception_handler(None if tls is None else lambda *_: None)
+    server = loop.run_until_complete(asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield server.sockets[0].getsockname()[1]
     finally:
         asyncio.run_coroutine_threadsafe(_stop(server), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)

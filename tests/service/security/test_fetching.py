@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 import trustme
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import OwnRoom
 from service.errors import ApiError
 from service.metrics import Metrics
+from service.middleware import BodyLimit
+from service.request import Item
 from service.schemas import AudioInput, FeaturesInput, TextInput
-from service.security.fetcher import Fetcher, Item
+from service.security.fetcher import Fetcher
 from service.settings import Settings
-from tests.service.security.peer import Peer, Talk, ok, peer
+from service.trace import Trace
+from tests.service.security.peer import Peer, Talk, peer
+from tests.service.small_server import response
 
 NAME = "media.example.org"
 SOUND = bytes(range(256)) * 1000
@@ -36,9 +41,9 @@ async def talk(path: str, writer: asyncio.StreamWriter) -> None:
     """What the peer does: the path says how ill it is."""
     match path.partition("?")[0]:
         case "/good":
-            writer.write(ok(SOUND, "Content-Type: text/html", "Set-Cookie: a=b"))
+            writer.write(response(SOUND, "200 OK", "Content-Type: text/html", "Set-Cookie: a=b"))
         case "/text":
-            writer.write(ok(b"a dog barks"))
+            writer.write(response(b"a dog barks"))
         case "/chunked":
             writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             for start in range(0, len(SOUND), 10_000):
@@ -46,13 +51,13 @@ async def talk(path: str, writer: asyncio.StreamWriter) -> None:
                 writer.write(b"%x\r\n%b\r\n" % (len(part), part))
             writer.write(b"0\r\n\r\n")
         case "/redirect":
-            writer.write(ok(b"", "Location: https://169.254.169.254/", status="302 Found"))
+            writer.write(response(b"", "302 Found", "Location: https://169.254.169.254/"))
         case "/missing":
-            writer.write(ok(b"a secret of the peer", status="404 Not Found"))
+            writer.write(response(b"a secret of the peer", "404 Not Found"))
         case "/part":
-            writer.write(ok(b"some", "Content-Range: bytes 0-3/9", status="206 Partial Content"))
+            writer.write(response(b"some", "206 Partial Content", "Content-Range: bytes 0-3/9"))
         case "/packed":
-            writer.write(ok(b"\x1f\x8b", "Content-Encoding: gzip"))
+            writer.write(response(b"\x1f\x8b", "200 OK", "Content-Encoding: gzip"))
         case "/declares":
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n")
         case "/lies-short":
@@ -120,22 +125,32 @@ class Fetch:
         self.settings = Settings.load(url_hosts=hosts, **settings)
         self.room = OwnRoom(self.settings.max_held_bytes)
         self.metrics = Metrics()
-        self.fetcher = Fetcher(self.settings, self.room, self.metrics, resolve=resolve)
+        self.fetcher = Fetcher(self.settings, self.metrics, resolve=resolve)
         self.fetcher._trust = other.trust
         self.url = f"https://{NAME}:{other.port}"
         self.held = 0
 
-    def all(self, *items: Item) -> Sequence[Item]:
-        async def scenario() -> Sequence[Item]:
-            async with self.fetcher.fetched(items) as filled:
-                self.held = self.room.used
-                return filled
+    def all(self, *items: Item) -> list[Item | ApiError]:
+        filled: list[Item | ApiError] = []
+
+        async def fetching(scope: Scope, receive: Receive, send: Send) -> None:
+            filled.extend(await self.fetcher.fetched(items, Trace.of(scope).hold))
+            self.held = self.room.used
 
         try:
-            return asyncio.run(scenario())
+            asyncio.run(self._within_the_limit(fetching))
         finally:
             self.fetcher.close()
             assert self.room.used == 0, "what was held is given back"
+        return filled
+
+    async def _within_the_limit(self, app: ASGIApp) -> None:
+        async def nothing(*_: object) -> Any:
+            raise AssertionError("neither is the body read, nor an answer sent")
+
+        scope: Scope = {"type": "http", "headers": []}
+        Trace.begin(scope)
+        await BodyLimit(app, self.settings, self.room)(scope, nothing, nothing)
 
     def error(self, path: str) -> ApiError:
         (item,) = self.all(sound(self.url + path))
@@ -242,7 +257,7 @@ def test_few_are_fetched_at_once(authority: trustme.CA) -> None:
         most = max(most, now)
         await asyncio.sleep(0.05)
         now -= 1
-        writer.write(ok(b"x"))
+        writer.write(response(b"x"))
 
     with peer(counted, authority, NAME) as other:
         fetch = Fetch(other, max_open_urls=2)
